@@ -1,0 +1,119 @@
+//! Ids and the order of entries.
+//!
+//! An entry is a user key, a *tag* (sequence number and kind) and a value. Entries sort by user key ascending
+//! (bytewise), then by tag descending, so that the newest version of a key comes first.
+
+/// Position of a write in the one order of all commits of a database. 56 bits are used.
+pub type SequenceNumber = u64;
+
+/// Largest sequence number; a read at it sees everything.
+pub const SEQUENCE_MAX: SequenceNumber = (1 << 56) - 1;
+
+/// Number of a file of the database; never used twice.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct FileNumber(pub u64);
+
+/// Number of a keyspace; never used twice. The default keyspace is 0.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct KeyspaceId(pub u32);
+
+/// What an entry says about its key. The discriminants are on disk.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[repr(u8)]
+pub enum Kind {
+    /// The key is gone (a tombstone); the value is empty.
+    Delete = 0,
+    /// The key has this value.
+    Put = 1,
+}
+
+impl Kind {
+    /// Largest discriminant in use: a seek at a sequence number starts from it.
+    pub const MAX: Kind = Kind::Put;
+
+    /// Decodes a discriminant; `None` for one that this release does not know.
+    #[inline]
+    pub fn from_u8(byte: u8) -> Option<Kind> {
+        match byte {
+            0 => Some(Kind::Delete),
+            1 => Some(Kind::Put),
+            _ => None,
+        }
+    }
+}
+
+/// Sequence number and kind in one word: `sequence << 8 | kind`.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Tag(pub u64);
+
+impl Tag {
+    /// The largest tag: sorts before every version of a key.
+    pub const MAX: Tag = Tag(u64::MAX);
+
+    /// Packs a sequence number and a kind.
+    #[inline]
+    pub fn new(sequence: SequenceNumber, kind: Kind) -> Tag {
+        debug_assert!(sequence <= SEQUENCE_MAX);
+        Tag(sequence << 8 | kind as u64)
+    }
+
+    /// The tag at which a read at `sequence` starts: newest version not newer than `sequence`.
+    #[inline]
+    pub fn seek(sequence: SequenceNumber) -> Tag {
+        Tag(sequence << 8 | 0xff)
+    }
+
+    /// The sequence number.
+    #[inline]
+    pub fn sequence(self) -> SequenceNumber {
+        self.0 >> 8
+    }
+
+    /// The kind byte as stored.
+    #[inline]
+    pub fn kind_byte(self) -> u8 {
+        self.0 as u8
+    }
+
+    /// The kind. Tags are only made from known kinds (decoders refuse others), so an unknown byte reads as `Put`.
+    #[inline]
+    pub fn kind(self) -> Kind {
+        if self.0 as u8 == Kind::Delete as u8 { Kind::Delete } else { Kind::Put }
+    }
+}
+
+/// First eight bytes of `key` after `skip` bytes, big-endian, zero-padded: compares like the bytes themselves.
+///
+/// Equal heads say nothing; compare the keys then.
+#[inline]
+pub fn head(key: &[u8], skip: usize) -> u64 {
+    let rest = key.get(skip..).unwrap_or(&[]);
+    match rest.first_chunk::<8>() {
+        Some(bytes) => u64::from_be_bytes(*bytes),
+        None => {
+            let mut bytes = [0; 8];
+            bytes[..rest.len()].copy_from_slice(rest);
+            u64::from_be_bytes(bytes)
+        }
+    }
+}
+
+/// Length of the common prefix of two keys.
+#[inline]
+pub fn common_prefix(left: &[u8], right: &[u8]) -> usize {
+    left.iter().zip(right).take_while(|(a, b)| a == b).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_order_as_keys_do() {
+        let keys: [&[u8]; 6] = [b"", b"a", b"a\0", b"ab", b"abcdefgh", b"b"];
+        for pair in keys.windows(2) {
+            assert!(head(pair[0], 0) <= head(pair[1], 0));
+        }
+        assert_eq!(head(b"user0001", 4), u64::from_be_bytes(*b"0001\0\0\0\0"));
+    }
+}

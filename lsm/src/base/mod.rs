@@ -1,0 +1,13 @@
+//! Floor 0: the words that every other floor speaks. Nothing here does I/O or starts a thread.
+
+pub mod checksum;
+pub mod clock;
+pub mod coding;
+pub mod cursor;
+pub mod error;
+pub mod hash;
+pub mod key;
+pub mod limits;
+pub mod options;
+pub mod random;
+pub mod slice;

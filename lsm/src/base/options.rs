@@ -1,0 +1,215 @@
+//! What a caller may choose. Few fields: what memory, cores and the device say is derived.
+
+use crate::base::error::{Error, Result};
+use crate::base::limits::LEVEL_COUNT;
+
+/// What `Ok` means for a write. See DURABILITY.md.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Durability {
+    /// `Ok` means that the write survives the loss of power.
+    Sync,
+    /// `Ok` means that the write survives the death of the process (kill -9). After power loss the state is some prefix
+    /// of the commit order that contains every `Sync` write.
+    #[default]
+    Buffered,
+    /// No WAL: the write is lost with the process unless a flush came in between.
+    None,
+}
+
+/// Which body of the I/O door is used for real files.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum IoChoice {
+    /// io_uring where the kernel allows it, else `posix`. The environment variable `TREERING_IO=posix|uring` overrides.
+    #[default]
+    Auto,
+    /// io_uring or an error.
+    Uring,
+    /// Plain system calls and threads.
+    Posix,
+}
+
+/// How a data block is compressed. The discriminants are on disk.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[repr(u8)]
+pub enum Compression {
+    /// Stored as it is.
+    None = 0,
+    /// LZ4 block format: fast both ways.
+    Lz4 = 1,
+    /// Zstandard, level 3 unless said otherwise: about half of LZ4's size at a third of its speed.
+    Zstd = 2,
+}
+
+/// Which filter a table carries for point reads.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum FilterPolicy {
+    /// No filter: every candidate table costs a block search.
+    None,
+    /// All probes of a key in one 64-byte line. The faster one; `bits` per key, 10 gives about 1 % false positives.
+    Blocked {
+        /// Bits per key, 1 to 40.
+        bits: u8,
+    },
+    /// The classic Bloom filter of the `bloomfilter` crate; slightly fewer false positives, several times slower.
+    Standard {
+        /// Bits per key, 1 to 40.
+        bits: u8,
+    },
+}
+
+/// Choices for a whole database. `Options::default()` is meant to be right for most.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Options {
+    /// Bytes that memtables, block cache, filters, indexes and compaction buffers may hold together.
+    /// Default 512 MiB, minimum 4 MiB. More gives a larger block cache.
+    pub memory_limit: u64,
+    /// Bytes of one memtable. `None` derives a twelfth of `memory_limit`, between 256 KiB and 64 MiB. Up to three are
+    /// held at once, so three of them must fit `memory_limit`. Larger ones mean fewer, larger flushes.
+    pub write_buffer_bytes: Option<u64>,
+    /// Durability of writes that do not name one. Default [`Durability::Buffered`].
+    pub durability: Durability,
+    /// Make the database if the directory holds none. Default true.
+    pub create_if_missing: bool,
+    /// Fail if a database is there already. Default false.
+    pub error_if_exists: bool,
+    /// Background flush and compaction threads. `None` derives the number of cores, between 2 and 16.
+    pub background_jobs: Option<usize>,
+    /// Body of the I/O door for real files. Default [`IoChoice::Auto`].
+    pub io: IoChoice,
+    /// Read tables with O_DIRECT, past the page cache. Default false. Right where the block cache has most of the memory.
+    pub direct_reads: bool,
+    /// Options of the default keyspace, used when the database is made.
+    pub default_keyspace: KeyspaceOptions,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            memory_limit: 512 << 20,
+            write_buffer_bytes: None,
+            durability: Durability::Buffered,
+            create_if_missing: true,
+            error_if_exists: false,
+            background_jobs: None,
+            io: IoChoice::Auto,
+            direct_reads: false,
+            default_keyspace: KeyspaceOptions::default(),
+        }
+    }
+}
+
+/// Smallest memtable in bytes.
+pub const WRITE_BUFFER_BYTES_MIN: u64 = 16 << 10;
+/// Largest memtable in bytes.
+pub const WRITE_BUFFER_BYTES_MAX: u64 = 1 << 30;
+/// Memtables that may exist at once: one taking writes, the others being flushed.
+pub const MEMTABLE_COUNT_MAX: u64 = 3;
+/// Smallest memory limit in bytes.
+pub const MEMORY_LIMIT_MIN: u64 = 4 << 20;
+
+impl Options {
+    /// Bytes of one memtable, given or derived.
+    pub fn write_buffer_bytes(&self) -> u64 {
+        self.write_buffer_bytes.unwrap_or((self.memory_limit / 12).clamp(256 << 10, 64 << 20))
+    }
+
+    /// Checks ranges and relations between fields.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOption`] names the field and what is possible.
+    pub fn validate(&self) -> Result<()> {
+        if self.memory_limit < MEMORY_LIMIT_MIN {
+            let detail =
+                format!("{} bytes given, at least {MEMORY_LIMIT_MIN} needed", self.memory_limit);
+            return Err(Error::invalid_option("memory_limit", detail));
+        }
+        let buffer = self.write_buffer_bytes();
+        if !(WRITE_BUFFER_BYTES_MIN..=WRITE_BUFFER_BYTES_MAX).contains(&buffer) {
+            let detail = format!(
+                "{buffer} bytes given, {WRITE_BUFFER_BYTES_MIN} to {WRITE_BUFFER_BYTES_MAX} possible"
+            );
+            return Err(Error::invalid_option("write_buffer_bytes", detail));
+        }
+        if buffer * MEMTABLE_COUNT_MAX > self.memory_limit {
+            let detail = format!(
+                "{MEMTABLE_COUNT_MAX} memtables of {buffer} bytes do not fit memory_limit {}; lower it or raise memory_limit",
+                self.memory_limit
+            );
+            return Err(Error::invalid_option("write_buffer_bytes", detail));
+        }
+        if self.background_jobs.is_some_and(|jobs| !(1..=64).contains(&jobs)) {
+            return Err(Error::invalid_option("background_jobs", "1 to 64 possible"));
+        }
+        self.default_keyspace.validate()
+    }
+}
+
+/// Choices for one keyspace, kept in the manifest.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct KeyspaceOptions {
+    /// Uncompressed bytes of a data block, about. Default 4 KiB, 1 KiB to 1 MiB. Larger ones compress and scan better and
+    /// cost more per point read.
+    pub block_bytes: u32,
+    /// Compression by level. Default none for L0, LZ4 for the middle, LZ4 for the last level too.
+    pub compression: [Compression; LEVEL_COUNT],
+    /// Filter of new tables. Default blocked, 10 bits per key.
+    pub filter: FilterPolicy,
+    /// Bytes at which a table is cut. Default 64 MiB, 16 KiB to 1 GiB.
+    pub table_bytes: u64,
+    /// Bytes of the first level below L0 when it is the last; each further level is `level_fanout` times larger.
+    /// Default 256 MiB.
+    pub level_base_bytes: u64,
+    /// Size ratio of neighbouring levels. Default 10, 2 to 100.
+    pub level_fanout: u32,
+    /// L0 tables that start a compaction. Default 4, 1 to 64.
+    pub level0_tables: u32,
+}
+
+impl Default for KeyspaceOptions {
+    fn default() -> Self {
+        let mut compression = [Compression::Lz4; LEVEL_COUNT];
+        compression[0] = Compression::None;
+        KeyspaceOptions {
+            block_bytes: 4 << 10,
+            compression,
+            filter: FilterPolicy::Blocked { bits: 10 },
+            table_bytes: 64 << 20,
+            level_base_bytes: 256 << 20,
+            level_fanout: 10,
+            level0_tables: 4,
+        }
+    }
+}
+
+impl KeyspaceOptions {
+    /// Checks ranges.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOption`] names the field and what is possible.
+    pub fn validate(&self) -> Result<()> {
+        let check = |good: bool, option: &'static str, detail: &str| {
+            if good { Ok(()) } else { Err(Error::invalid_option(option, detail)) }
+        };
+        check(
+            (1 << 10..=1 << 20).contains(&self.block_bytes),
+            "block_bytes",
+            "1 KiB to 1 MiB possible",
+        )?;
+        check(
+            (16 << 10..=1 << 30).contains(&self.table_bytes),
+            "table_bytes",
+            "16 KiB to 1 GiB possible",
+        )?;
+        check(self.level_base_bytes >= 16 << 10, "level_base_bytes", "at least 16 KiB needed")?;
+        check((2..=100).contains(&self.level_fanout), "level_fanout", "2 to 100 possible")?;
+        check((1..=64).contains(&self.level0_tables), "level0_tables", "1 to 64 possible")?;
+        match self.filter {
+            FilterPolicy::None => Ok(()),
+            FilterPolicy::Blocked { bits } | FilterPolicy::Standard { bits } => {
+                check((1..=40).contains(&bits), "filter", "1 to 40 bits per key possible")
+            }
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Floor 1: the one door to files. Everything above reaches storage through [`Disk`], [`File`] and [`Queue`].
+//!
+//! Bodies: `uring` (real files; queued requests go through an io_uring), `posix` (real files; queued requests go
+//! through threads) and `sim` (memory with a volatile and a durable half, for tests). A single blocking read or write is
+//! a plain system call in both real bodies: at queue depth 1 that beats the ring.
+//!
+//! Promises, for every body:
+//! 1. A queued request owns its buffer from `push` until its completion hands it back.
+//! 2. `read_at` and `write_at` may be short, as the system calls are; [`read_full`] and [`write_full`] are not. A queued
+//!    request is carried out whole: it completes with fewer bytes than asked only for a read that met the end of file.
+//! 3. Data is durable after `sync_data` of the file (or a write with `durable` set, for the bytes of that write alone), a name after
+//!    `sync_directory` of its parent. Nothing else makes anything durable.
+//! 4. EINTR never leaves this floor. All other errors do, as they came.
+
+pub mod buffer;
+pub mod posix;
+pub mod sim;
+pub mod uring;
+
+use std::fmt::Debug;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use buffer::AlignedBuffer;
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct OpenMode {
+    /// Allow writes.
+    pub write: bool,
+    /// Create the file if it is not there.
+    pub create: bool,
+    /// With `create`: fail if it is there (`AlreadyExists`).
+    pub exclusive: bool,
+    /// Bypass the page cache. Offsets, lengths and buffer addresses are then multiples of
+    /// [`IO_ALIGN`](crate::base::limits::IO_ALIGN). A file system that refuses O_DIRECT (EINVAL) gets a buffered file instead.
+    pub direct: bool,
+}
+
+impl OpenMode {
+    /// Read an existing file through the page cache.
+    pub const READ: OpenMode =
+        OpenMode { write: false, create: false, exclusive: false, direct: false };
+    /// Read an existing file past the page cache.
+    pub const READ_DIRECT: OpenMode = OpenMode { direct: true, ..OpenMode::READ };
+    /// Make a new file and write it through the page cache.
+    pub const CREATE: OpenMode =
+        OpenMode { write: true, create: true, exclusive: true, direct: false };
+    /// Make a new file and write it past the page cache.
+    pub const CREATE_DIRECT: OpenMode = OpenMode { direct: true, ..OpenMode::CREATE };
+}
+
+/// A directory tree of files: a real one or a simulated one.
+pub trait Disk: Send + Sync + Debug {
+    /// Name of the body, for stats and the log: "uring", "posix", "sim".
+    fn name(&self) -> &'static str;
+    /// Makes a directory and its parents; fine if it is there.
+    fn create_directory(&self, path: &Path) -> io::Result<()>;
+    /// Names (not paths) in a directory, sorted.
+    fn list(&self, path: &Path) -> io::Result<Vec<String>>;
+    /// Opens or makes a file.
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>>;
+    /// Unlinks a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Renames a file, replacing the target.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Makes creates, renames and unlinks in this directory durable.
+    fn sync_directory(&self, path: &Path) -> io::Result<()>;
+    /// Takes the exclusive lock on a lock file, making the file if needed. `WouldBlock` if somebody has it. Released on drop.
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>>;
+    /// Maps `length` bytes of a file shared, making the file and filling it with written zeros (no holes) where it is shorter.
+    /// Stores into the map survive the death of the process. `Unsupported` where the file system has no shared maps.
+    fn map_shared(&self, path: &Path, length: usize) -> io::Result<Box<dyn SharedMap>>;
+    /// A queue for up to `depth` requests in flight. Made and used by one thread.
+    fn queue(&self, depth: usize) -> Box<dyn Queue>;
+    /// Bytes free for this user on the file system of `path`.
+    fn free_bytes(&self, path: &Path) -> io::Result<u64>;
+}
+
+/// An open file. All methods take offsets, so any number of threads may use it at once.
+pub trait File: Send + Sync + Debug {
+    /// The path it was opened by, for error messages.
+    fn path(&self) -> &Path;
+    /// Reads up to `buffer.len()` bytes; 0 at the end of file.
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
+    /// Writes some of `bytes`. With `durable` the written bytes (and the file size, if they extend it) are durable when it
+    /// returns; bytes written earlier without it are not made durable by this.
+    fn write_at(&self, offset: u64, bytes: &[u8], durable: bool) -> io::Result<usize>;
+    /// Makes everything written so far durable (fdatasync). After an error the file must not be used for durable data again.
+    fn sync_data(&self) -> io::Result<()>;
+    /// Size in bytes.
+    fn size(&self) -> io::Result<u64>;
+    /// Cuts or extends with zeros.
+    fn set_size(&self, size: u64) -> io::Result<()>;
+    /// True where offsets, lengths and addresses must be aligned.
+    fn direct(&self) -> bool;
+    /// The descriptor, for a ring; `None` for a simulated file.
+    fn descriptor(&self) -> Option<std::os::fd::RawFd>;
+}
+
+/// A held lock file.
+pub trait Lock: Send + Sync + Debug {}
+
+/// Memory that is a file: stores survive the death of the process, and reach the device whenever the system likes.
+pub trait SharedMap: Send + Sync + Debug {
+    /// Start of the map, aligned to 4096. Valid for `length` bytes until the map is dropped.
+    fn pointer(&self) -> *mut u8;
+    /// Length in bytes.
+    fn length(&self) -> usize;
+}
+
+/// What a queued request does.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Operation {
+    /// Fill the buffer (its whole length) from the file.
+    Read,
+    /// Write the whole buffer to the file.
+    Write,
+}
+
+/// A request for a [`Queue`].
+#[derive(Debug)]
+pub struct Request {
+    /// Handed back in the completion.
+    pub token: u64,
+    /// The file; kept open by the request.
+    pub file: Arc<dyn File>,
+    /// Read or write.
+    pub operation: Operation,
+    /// Offset in bytes; a multiple of the alignment for a direct file.
+    pub offset: u64,
+    /// The bytes; its length is the length of the request.
+    pub buffer: AlignedBuffer,
+}
+
+/// A carried-out request.
+#[derive(Debug)]
+pub struct Completion {
+    /// The request's token.
+    pub token: u64,
+    /// The request's buffer.
+    pub buffer: AlignedBuffer,
+    /// Bytes transferred: the buffer's length, or less for a read that met the end of file.
+    pub result: io::Result<usize>,
+}
+
+/// Several requests in flight at once, for one thread. Dropping it waits for what is in flight.
+pub trait Queue: Debug {
+    /// Adds a request; it may start at once or at the next `submit` or `wait`. Above the depth it waits inside.
+    fn push(&mut self, request: Request);
+    /// Starts everything that was pushed, without waiting.
+    fn submit(&mut self);
+    /// Waits for one completion, in any order; `None` when nothing is in flight.
+    fn wait(&mut self) -> Option<Completion>;
+    /// Requests pushed and not yet handed back.
+    fn in_flight(&self) -> usize;
+}
+
+/// Reads until `buffer` is full or the file ends; returns the bytes read.
+pub fn read_full(file: &dyn File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut done = 0;
+    while done < buffer.len() {
+        let count = file.read_at(offset + done as u64, &mut buffer[done..])?;
+        if count == 0 {
+            break;
+        }
+        done += count;
+    }
+    Ok(done)
+}
+
+/// Writes all of `bytes`.
+pub fn write_full(file: &dyn File, offset: u64, bytes: &[u8], durable: bool) -> io::Result<()> {
+    let mut done = 0;
+    while done < bytes.len() {
+        let count = file.write_at(offset + done as u64, &bytes[done..], durable)?;
+        if count == 0 {
+            return Err(io::Error::new(io::ErrorKind::WriteZero, "the device took no bytes"));
+        }
+        done += count;
+    }
+    Ok(())
+}
+
+/// Reads a whole file, refusing one above `limit` bytes.
+pub fn read_whole(disk: &dyn Disk, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let file = disk.open(path, OpenMode::READ)?;
+    let size = file.size()?;
+    if size > limit {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("{size} bytes, at most {limit} expected"),
+        ));
+    }
+    let mut bytes = vec![0; size as usize];
+    let count = read_full(&*file, 0, &mut bytes)?;
+    bytes.truncate(count);
+    Ok(bytes)
+}
+
+/// The parent directory of `path`, for `sync_directory`.
+pub fn parent(path: &Path) -> PathBuf {
+    path.parent().map_or_else(|| PathBuf::from("."), Path::to_owned)
+}

@@ -1,0 +1,1 @@
+//! The `uring` body.

@@ -1,0 +1,3 @@
+//! Floor 5: which files make up a keyspace, and the merged view over them.
+
+pub mod merge;
