@@ -43,6 +43,9 @@ use crate::base::limits::{BATCH_BYTES_MAX, FORMAT_VERSION, IO_ALIGN};
 /// Position in the log, in bytes; only grows over the life of a database.
 pub type Lsn = u64;
 
+/// No log gets this far (a century at a gigabyte a second is 2^62 bytes); larger ones are damage.
+pub const LSN_MAX: Lsn = 1 << 62;
+
 /// Bytes of a frame; fragments never cross one.
 pub const FRAME_BYTES: usize = 32 << 10;
 /// Bytes before a fragment's payload.
@@ -110,7 +113,8 @@ impl Fragment<'_> {
     /// The durable LSN of a sync mark.
     pub fn promise(&self) -> Option<Lsn> {
         let mut payload = self.payload;
-        if self.kind == FragmentKind::SyncMark { take_u64(&mut payload) } else { None }
+        let is_mark = self.kind == FragmentKind::SyncMark;
+        take_u64(&mut payload).filter(|&durable| is_mark && durable <= LSN_MAX)
     }
 }
 
@@ -297,7 +301,7 @@ impl SegmentHeader {
     pub fn decode(slot: u64, block: &[u8]) -> Result<SegmentHeader, HeaderError> {
         let [epoch, found, ordinal, base, capacity] = decode_block(SEGMENT_MAGIC, slot, block)?;
         let aligned = [base, capacity].iter().all(|n| n.is_multiple_of(FRAME_BYTES as u64));
-        if found != slot || !aligned || capacity == 0 || base.checked_add(capacity).is_none() {
+        if found != slot || !aligned || capacity == 0 || base > LSN_MAX || capacity > LSN_MAX {
             return Err(HeaderError::Invalid);
         }
         Ok(SegmentHeader { epoch, slot, ordinal, base, capacity })
@@ -344,7 +348,8 @@ pub fn encode_promise(epoch: u64, durable: Lsn) -> [u8; PROMISE_BYTES] {
 pub fn decode_promise(epoch: u64, block: &[u8]) -> Option<Lsn> {
     let mut input = block.get(PROMISE_OFFSET..PROMISE_OFFSET + PROMISE_BYTES)?;
     let durable = take_u64(&mut input)?;
-    (take_u32(&mut input)? == context_checksum(epoch, durable, &[])).then_some(durable)
+    (take_u32(&mut input)? == context_checksum(epoch, durable, &[]) && durable <= LSN_MAX)
+        .then_some(durable)
 }
 
 /// Why a header block does not count.
