@@ -1,1 +1,126 @@
-//! memtable.
+//! The memtable: one keyspace's part of what has been written since the last flush.
+//!
+//! An unrolled skiplist (skiplist.rs) over an arena (arena.rs) that several keyspaces of one generation may share. One applier at a
+//! time inserts, under the commit lock; readers take no lock and count no references per read.
+//!
+//! Promises:
+//! 1. An insert that has returned true is found by every `get` and cursor that starts after it (happens-before).
+//! 2. `insert` returns true whenever `arena.used() + cost(..) <= arena.capacity()`, also in the middle of a batch whose costs were
+//!    added up beforehand. False changes nothing.
+//! 3. What `get` and cursors hand out stays in place until the last handle of the memtable is dropped.
+//!
+//! Left out: deletion (a delete is an entry of its own kind), and any judgement on sequence numbers: readers say what they may see.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::base::key::{Kind, SequenceNumber, Tag};
+use crate::mem::arena::Arena;
+use crate::mem::memtable_cursor::MemtableCursor;
+use crate::mem::prefix::Prefix;
+use crate::mem::skiplist::Skiplist;
+
+/// Sorted entries of one keyspace in memory.
+pub struct Memtable {
+    list: Skiplist,
+    hint: Prefix,
+    tombstones: AtomicU64,
+    data_bytes: AtomicU64,
+}
+
+impl Memtable {
+    /// An empty memtable in `arena`; allocates nothing until the first insert. `prefix_hint` is what its keys will probably have in
+    /// common: [`common_prefix`](Memtable::common_prefix) of the memtable before it, or nothing. A wrong hint costs speed only.
+    pub fn new(arena: Arc<Arena>, prefix_hint: &[u8]) -> Memtable {
+        let hint = Prefix::new(prefix_hint);
+        Memtable {
+            list: Skiplist::new(arena, hint.clone()),
+            hint,
+            tombstones: AtomicU64::new(0),
+            data_bytes: AtomicU64::new(0),
+        }
+    }
+
+    /// Arena bytes with which an insert is sure to fit, leaf splits included. Costs of several inserts add up.
+    pub fn cost(key_len: usize, value_len: usize) -> usize {
+        Skiplist::insert_bytes(key_len, value_len)
+    }
+
+    /// Inserts a version of a key. The caller is the one applier of the arena (holds the commit lock) and keeps keys and values
+    /// within the limits of the crate; (`key`, `tag`) is not there yet. False means that the arena is full and nothing has changed.
+    ///
+    /// # Panics
+    /// If another thread inserts into the same arena at this moment.
+    pub fn insert(&self, key: &[u8], tag: Tag, value: &[u8]) -> bool {
+        let inserted = self.list.insert(key, tag, value);
+        if inserted {
+            let bytes = (key.len() + value.len()) as u64;
+            add(&self.data_bytes, bytes);
+            if tag.kind() == Kind::Delete {
+                add(&self.tombstones, 1);
+            }
+        }
+        inserted
+    }
+
+    /// The newest version of `key` that is not newer than `sequence`; a tombstone is an answer, too.
+    #[inline]
+    pub fn get(&self, key: &[u8], sequence: SequenceNumber) -> Option<(Tag, &[u8])> {
+        let entry = self.list.find(key, Tag::seek(sequence))?;
+        Some((entry.tag(), entry.value()))
+    }
+
+    /// Entries: versions, not keys.
+    pub fn len(&self) -> u64 {
+        self.list.len()
+    }
+
+    /// True before the first insert.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Entries that are tombstones.
+    pub fn tombstones(&self) -> u64 {
+        self.tombstones.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of keys and values.
+    pub fn data_bytes(&self) -> u64 {
+        self.data_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Heap bytes beside the arena: the towers of the skiplist, usually below one per cent of the arena bytes used.
+    pub fn index_bytes(&self) -> usize {
+        self.list.index_bytes()
+    }
+
+    /// What the keys have in common as far as skipping it helps: the hint for the next memtable of the keyspace.
+    pub fn common_prefix(&self) -> Vec<u8> {
+        self.list.prefix().unwrap_or(&self.hint).bytes().to_vec()
+    }
+
+    /// A cursor over everything inserted before this call. Entries inserted later may or may not appear: filter by sequence.
+    pub fn cursor(self: &Arc<Self>) -> MemtableCursor {
+        MemtableCursor::new(Arc::clone(self))
+    }
+
+    pub(super) fn list(&self) -> &Skiplist {
+        &self.list
+    }
+}
+
+impl std::fmt::Debug for Memtable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Memtable")
+            .field("len", &self.len())
+            .field("data_bytes", &self.data_bytes())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Adds to a counter that only the applier writes.
+#[inline]
+fn add(counter: &AtomicU64, amount: u64) {
+    counter.store(counter.load(Ordering::Relaxed) + amount, Ordering::Relaxed);
+}

@@ -3,5 +3,12 @@
 pub mod arena;
 pub mod budget;
 pub mod cache;
+mod entry;
+mod leaf;
 pub mod memtable;
-pub mod skiplist;
+pub mod memtable_cursor;
+#[cfg(test)]
+mod memtable_tests;
+pub(crate) mod prefix;
+mod skiplist;
+mod tower;
