@@ -1,1 +1,277 @@
-//! manifest.
+//! The manifest: the log of version edits that says which files make up the database.
+//!
+//! ```text
+//! MANIFEST-n = header record*
+//! header  | magic u64 | version u32 | 0 u32 | number u64 | crc u32 | 0 u32 |                 32 bytes
+//! record  | crc u32 | length u32 | type u8 | durable u64 | payload: length bytes |
+//!           crc over all that follows it, with the context (number, offset of the record);
+//!           durable = offset below which the manifest was durable when the record was written
+//! type 1 = version edit; type 2 = mark: no payload, written for its `durable` alone
+//! CURRENT   "MANIFEST-000012 crc32c=xxxxxxxx\n"
+//! ```
+//!
+//! Promises:
+//! 1. When `append` returns Ok, the edit is durable. It is one record, so it is there whole or not at all.
+//! 2. After an edit is durable a mark follows it (without waiting for the device). So a damaged record below what any
+//!    intact record behind it calls durable is damage and is reported; a damaged record above is the torn tail of an edit that nobody was
+//!    told about. (That a later record is intact proves nothing by itself: unsynced writes may survive in any order.)
+//! 3. A manifest is in force from the moment when CURRENT, replaced by rename, is durable.
+//! 4. After a failed write or sync the writer refuses everything: the database is then poisoned and must be reopened. Only a
+//!    write that met a full disk may be tried again, at the same place.
+
+use crate::base::checksum::{context_seed, extend};
+use crate::base::coding::{take_u32, take_u64};
+use crate::base::error::{Error, Result};
+use crate::base::key::FileNumber;
+use crate::base::limits::FORMAT_VERSION;
+use crate::file::name;
+use crate::format::edit::VersionEdit;
+use crate::io::{self, Disk, File, OpenMode};
+use std::path::Path;
+use std::sync::Arc;
+
+/// First eight bytes of a manifest.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"TreeMANI");
+/// Bytes of the header.
+pub const HEADER_BYTES: usize = 32;
+/// Bytes of a record before its payload.
+pub const RECORD_HEADER_BYTES: usize = 17;
+/// Largest manifest that is read.
+const MANIFEST_BYTES_MAX: u64 = 1 << 30;
+/// Largest CURRENT that is read.
+const CURRENT_BYTES_MAX: u64 = 4096;
+
+const TYPE_EDIT: u8 = 1;
+const TYPE_MARK: u8 = 2;
+
+/// Appends edits to one manifest file.
+#[derive(Debug)]
+pub struct ManifestWriter {
+    file: Arc<dyn File>,
+    number: FileNumber,
+    offset: u64,
+    durable: u64,
+    failed: Option<Error>,
+}
+
+impl ManifestWriter {
+    /// Makes a manifest that begins with `snapshot`, makes it durable and puts it in force.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::NoSpace`]: the old manifest is still in force, unless the rename itself was the last thing to
+    /// fail; the caller must then not go on without reading CURRENT again.
+    pub fn create(
+        disk: &Arc<dyn Disk>,
+        directory: &Path,
+        number: FileNumber,
+        snapshot: &VersionEdit,
+    ) -> Result<ManifestWriter> {
+        let path = name::manifest(directory, number);
+        let mode = OpenMode { exclusive: false, ..OpenMode::CREATE };
+        let file = disk.open(&path, mode).map_err(|e| Error::io("create", &path, e))?;
+        file.set_size(0).map_err(|e| Error::io("truncate", &path, e))?;
+        let mut writer = ManifestWriter { file, number, offset: HEADER_BYTES as u64, durable: 0, failed: None };
+        let header = encode_header(number);
+        io::write_full(&*writer.file, 0, &header, false).map_err(|e| Error::io("write", &path, e))?;
+        writer.append(snapshot)?;
+        disk.sync_directory(directory).map_err(|e| Error::io("sync", directory, e))?;
+        set_current(disk, directory, number)?;
+        Ok(writer)
+    }
+
+    /// Appends an edit and makes it durable.
+    ///
+    /// # Errors
+    /// The first failure poisons the writer: every later call returns it again.
+    pub fn append(&mut self, edit: &VersionEdit) -> Result<()> {
+        if let Some(failed) = &self.failed {
+            return Err(failed.clone());
+        }
+        let mut payload = Vec::new();
+        edit.encode(&mut payload);
+        let path = self.file.path().to_owned();
+        let record = encode_record(self.number, self.offset, TYPE_EDIT, self.durable, &payload);
+        let written = io::write_full(&*self.file, self.offset, &record, false);
+        if let Err(error) = written.map_err(|e| Error::io("write", &path, e)) {
+            // On a full disk nothing behind `offset` counts yet: the next append writes over it.
+            if !matches!(error, Error::NoSpace { .. }) {
+                self.failed = Some(error.clone());
+            }
+            return Err(error);
+        }
+        if let Err(source) = self.file.sync_data() {
+            let source = std::sync::Arc::new(source);
+            let error = Error::Io { operation: "sync", path, source };
+            self.failed = Some(error.clone());
+            return Err(error);
+        }
+        self.offset += record.len() as u64;
+        self.durable = self.offset;
+        // The edit is durable; without its mark only less can be said about damage. The next record stands in the same place then.
+        let mark = encode_record(self.number, self.offset, TYPE_MARK, self.durable, &[]);
+        if io::write_full(&*self.file, self.offset, &mark, false).is_ok() {
+            self.offset += mark.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Bytes so far.
+    pub fn bytes(&self) -> u64 {
+        self.offset
+    }
+
+    /// Its file number.
+    pub fn number(&self) -> FileNumber {
+        self.number
+    }
+}
+
+/// What CURRENT and its manifest say.
+#[derive(Debug)]
+pub struct ManifestContents {
+    /// Number of the manifest in force.
+    pub number: FileNumber,
+    /// Its edits, oldest first; the first is a snapshot.
+    pub edits: Vec<VersionEdit>,
+}
+
+/// Reads the manifest in force; `None` if there is no CURRENT.
+///
+/// # Errors
+/// [`Error::Corruption`] for damage anywhere but in a torn tail, [`Error::NewerFormat`], [`Error::Io`].
+pub fn read(disk: &Arc<dyn Disk>, directory: &Path) -> Result<Option<ManifestContents>> {
+    let Some(number) = current(disk, directory)? else { return Ok(None) };
+    let path = name::manifest(directory, number);
+    let bytes = match io::read_whole(&**disk, &path, MANIFEST_BYTES_MAX) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Error::corruption(&path, 0, "CURRENT names this manifest, but it is not there"));
+        }
+        other => other.map_err(|e| Error::io("read", &path, e))?,
+    };
+    check_header(&path, number, &bytes)?;
+    let edits = read_records(&path, number, &bytes)?;
+    if edits.is_empty() {
+        return Err(Error::corruption(&path, HEADER_BYTES as u64, "no intact first edit"));
+    }
+    Ok(Some(ManifestContents { number, edits }))
+}
+
+fn read_records(path: &Path, number: FileNumber, bytes: &[u8]) -> Result<Vec<VersionEdit>> {
+    let mut edits = Vec::new();
+    let mut offset = HEADER_BYTES;
+    while let Some(Record { kind, payload, .. }) = decode_record(number, offset, bytes) {
+        match kind {
+            TYPE_EDIT => {
+                let edit =
+                    VersionEdit::decode(payload).map_err(|what| Error::corruption(path, offset as u64, what))?;
+                edits.push(edit);
+            }
+            TYPE_MARK => {}
+            other => {
+                let detail = format!("record type {other}, this release knows 1 and 2");
+                return Err(Error::corruption(path, offset as u64, detail));
+            }
+        }
+        offset += RECORD_HEADER_BYTES + payload.len();
+    }
+    // The chain ends here: a torn tail, unless a record behind it says that this place was durable.
+    let behind = (offset + 1..bytes.len()).filter_map(|at| decode_record(number, at, bytes));
+    if behind.map(|record| record.durable).any(|durable| durable > offset as u64) {
+        let detail = "a damaged record, although the manifest was durable beyond it";
+        return Err(Error::corruption(path, offset as u64, detail));
+    }
+    Ok(edits)
+}
+
+struct Record<'a> {
+    kind: u8,
+    durable: u64,
+    payload: &'a [u8],
+}
+
+fn decode_record(number: FileNumber, offset: usize, bytes: &[u8]) -> Option<Record<'_>> {
+    let mut input = bytes.get(offset..)?;
+    let crc = take_u32(&mut input)?;
+    let length = u32::from_le_bytes(*input.first_chunk::<4>()?) as usize;
+    let covered = input.get(..RECORD_HEADER_BYTES - 4 + length)?;
+    if extend(context_seed(number.0, offset as u64), covered) != crc {
+        return None;
+    }
+    let mut fields = &covered[5..];
+    let durable = take_u64(&mut fields)?;
+    Some(Record { kind: covered[4], durable, payload: fields })
+}
+
+fn encode_record(number: FileNumber, offset: u64, kind: u8, durable: u64, payload: &[u8]) -> Vec<u8> {
+    let mut record = vec![0; 4];
+    record.extend_from_slice(&(payload.len() as u32).to_le_bytes());
+    record.push(kind);
+    record.extend_from_slice(&durable.to_le_bytes());
+    record.extend_from_slice(payload);
+    let crc = extend(context_seed(number.0, offset), &record[4..]);
+    record[..4].copy_from_slice(&crc.to_le_bytes());
+    record
+}
+
+fn encode_header(number: FileNumber) -> [u8; HEADER_BYTES] {
+    let mut header = [0; HEADER_BYTES];
+    header[..8].copy_from_slice(&MAGIC.to_le_bytes());
+    header[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+    header[16..24].copy_from_slice(&number.0.to_le_bytes());
+    let crc = extend(context_seed(number.0, 0), &header[..24]);
+    header[24..28].copy_from_slice(&crc.to_le_bytes());
+    header
+}
+
+fn check_header(path: &Path, number: FileNumber, bytes: &[u8]) -> Result<()> {
+    let Some(header) = bytes.first_chunk::<HEADER_BYTES>() else {
+        return Err(Error::corruption(path, 0, format!("{} bytes, shorter than a header", bytes.len())));
+    };
+    let mut input = &header[..];
+    let magic = take_u64(&mut input);
+    let version = take_u32(&mut input).unwrap_or(0);
+    if magic == Some(MAGIC) && version > FORMAT_VERSION {
+        return Err(Error::NewerFormat { path: path.to_owned(), found: version, supported: FORMAT_VERSION });
+    }
+    if *header != encode_header(number) {
+        return Err(Error::corruption(path, 0, "the header is not that of this manifest"));
+    }
+    Ok(())
+}
+
+fn current(disk: &Arc<dyn Disk>, directory: &Path) -> Result<Option<FileNumber>> {
+    let path = directory.join(name::CURRENT);
+    let bytes = match io::read_whole(&**disk, &path, CURRENT_BYTES_MAX) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(|e| Error::io("read", &path, e))?,
+    };
+    let text = std::str::from_utf8(&bytes).unwrap_or("");
+    let file = text.split(' ').next().unwrap_or("");
+    match name::parse(file) {
+        Some(name::FileKind::Manifest(number)) if text == current_text(number) => Ok(Some(number)),
+        _ => {
+            let detail = "expected the name of a manifest and its checksum, \"MANIFEST-n crc32c=x\"";
+            Err(Error::corruption(&path, 0, detail))
+        }
+    }
+}
+
+fn current_text(number: FileNumber) -> String {
+    let path = name::manifest(Path::new(""), number);
+    let file = path.display().to_string();
+    format!("{file} crc32c={:08x}\n", crc32c::crc32c(file.as_bytes()))
+}
+
+/// Puts a manifest in force.
+fn set_current(disk: &Arc<dyn Disk>, directory: &Path, number: FileNumber) -> Result<()> {
+    let path = directory.join(name::CURRENT);
+    let temporary = directory.join(format!("{}.tmp", name::CURRENT));
+    let mode = OpenMode { exclusive: false, ..OpenMode::CREATE };
+    let file = disk.open(&temporary, mode).map_err(|e| Error::io("create", &temporary, e))?;
+    let text = current_text(number);
+    file.set_size(0).map_err(|e| Error::io("truncate", &temporary, e))?;
+    io::write_full(&*file, 0, text.as_bytes(), false).map_err(|e| Error::io("write", &temporary, e))?;
+    file.sync_data().map_err(|e| Error::io("sync", &temporary, e))?;
+    disk.rename(&temporary, &path).map_err(|e| Error::io("rename", &temporary, e))?;
+    disk.sync_directory(directory).map_err(|e| Error::io("sync", directory, e))
+}

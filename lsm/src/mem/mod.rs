@@ -4,6 +4,7 @@ pub mod arena;
 pub mod budget;
 pub mod cache;
 mod entry;
+pub mod generation;
 mod leaf;
 pub mod memtable;
 pub mod memtable_cursor;

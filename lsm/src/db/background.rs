@@ -1,0 +1,547 @@
+//! Background work: what is waiting, who does it, and what happens when it fails.
+//!
+//! With threads: one flushes, the others compact, one drains the WAL ring. In manual mode the same steps are taken by
+//! [`Engine::step`] and by writers that find no free memtable, in a fixed order.
+//!
+//! A job that fails leaves no file and is tried again after a pause that doubles; the error is shown by whoever waits
+//! (`flush`, `compact`) and in the statistics. A failed manifest write poisons the database.
+
+use crate::base::error::{Error, Result};
+use crate::base::key::{FileNumber, KeyspaceId};
+use crate::db::engine::{Commit, Engine};
+use crate::file::name;
+use crate::format::edit::{LogMark, VersionEdit};
+use crate::format::table_info::TableInfo;
+use crate::job::compact::compact;
+use crate::job::counters::LevelWork;
+use crate::job::flush::flush;
+use crate::job::output::remove_all;
+use crate::job::pick::{self, Plan};
+use crate::mem::generation::Generation;
+use crate::version::view::View;
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// First pause after a failed job; it doubles up to [`RETRY_PAUSE_MAX`].
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// Longest pause between two tries of a failed job, and between two looks at a full disk.
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// A generation that waits for its flush, and where the log continues after it.
+#[derive(Clone, Debug)]
+struct Frozen {
+    generation: Arc<Generation>,
+    lsn: u64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    frozen: VecDeque<Frozen>,
+    flushing: bool,
+    compacting: usize,
+    /// While above zero no compaction is started on its own: a manual one wants or has the tables.
+    exclusive: usize,
+    /// Steps to which nobody has reacted: raised by every event that may make work.
+    events: u64,
+    closing: bool,
+    flush_error: Option<Error>,
+    compaction_error: Option<Error>,
+}
+
+/// What is waiting, and the two ways of waiting for it.
+#[derive(Debug, Default)]
+pub(crate) struct Schedule {
+    state: Mutex<State>,
+    /// Work may have come, for the threads.
+    work: Condvar,
+    /// Work was done or failed, for those who wait for it.
+    done: Condvar,
+    drain: Mutex<bool>,
+    drain_work: Condvar,
+    drain_asked: AtomicBool,
+}
+
+impl Schedule {
+    pub(crate) fn frozen_count(&self) -> usize {
+        self.state.lock().frozen.len()
+    }
+
+    pub(crate) fn add_frozen(&self, generation: Arc<Generation>, lsn: u64) {
+        self.state.lock().frozen.push_back(Frozen { generation, lsn });
+        self.wake();
+    }
+
+    /// Tells the threads that something changed.
+    pub(crate) fn wake(&self) {
+        self.state.lock().events += 1;
+        self.work.notify_all();
+    }
+
+    /// Tells the threads to end.
+    pub(crate) fn close(&self) {
+        self.state.lock().closing = true;
+        self.work.notify_all();
+        self.done.notify_all();
+        *self.drain.lock() = true;
+        self.drain_work.notify_all();
+    }
+
+    /// The last errors of background work: flush, compaction.
+    pub(crate) fn errors(&self) -> (Option<Error>, Option<Error>) {
+        let state = self.state.lock();
+        (state.flush_error.clone(), state.compaction_error.clone())
+    }
+}
+
+impl Engine {
+    /// Starts the threads.
+    pub(crate) fn start_threads(self: &Arc<Self>) -> Result<()> {
+        let jobs = self.job_count();
+        let engine = Arc::clone(self);
+        self.pool.start("treering-flush", move || engine.run(Engine::flush_step))?;
+        for index in 1..jobs.max(2) {
+            let engine = Arc::clone(self);
+            self.pool.start(&format!("treering-compact-{index}"), move || engine.run(Engine::compaction_step))?;
+        }
+        let engine = Arc::clone(self);
+        self.pool.start("treering-wal", move || engine.run_drain())
+    }
+
+    fn job_count(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(2, usize::from);
+        self.options.background_jobs.unwrap_or_else(|| cores().clamp(2, 16))
+    }
+
+    /// The body of a flush or compaction thread.
+    fn run(self: Arc<Self>, step: fn(&Engine) -> Result<bool>) {
+        let mut pause = RETRY_PAUSE;
+        loop {
+            let seen = {
+                let state = self.schedule.state.lock();
+                if state.closing {
+                    return;
+                }
+                state.events
+            };
+            let worked = step(&self);
+            let mut state = self.schedule.state.lock();
+            match worked {
+                Ok(true) => pause = RETRY_PAUSE,
+                Ok(false) => {
+                    pause = RETRY_PAUSE;
+                    if self.health.is_full() {
+                        self.schedule.work.wait_for(&mut state, RETRY_PAUSE_MAX / 4);
+                        drop(state);
+                        if self.health.is_full() && self.try_resume() {
+                            self.schedule.wake();
+                        }
+                        continue;
+                    }
+                    while state.events == seen && !state.closing && !self.health.is_full() {
+                        self.schedule.work.wait(&mut state);
+                    }
+                }
+                Err(_) => {
+                    // The step has recorded the error. Events do not cut the pause short, closing does.
+                    if !state.closing {
+                        self.schedule.work.wait_for(&mut state, pause);
+                    }
+                    pause = (pause * 2).min(RETRY_PAUSE_MAX);
+                    drop(state);
+                    if self.health.is_full() && self.try_resume() {
+                        self.schedule.wake();
+                    }
+                }
+            }
+        }
+    }
+
+    /// The body of the thread that drains the WAL ring.
+    fn run_drain(self: Arc<Self>) {
+        loop {
+            {
+                let mut closing = self.schedule.drain.lock();
+                while !*closing && !self.schedule.drain_asked.load(Ordering::Acquire) {
+                    self.schedule.drain_work.wait(&mut closing);
+                }
+                if *closing {
+                    return;
+                }
+            }
+            self.schedule.drain_asked.store(false, Ordering::Release);
+            if let Err(error) = self.wal.drain() {
+                let error = self.health.poison(error);
+                self.note_job_error(&error);
+                self.environment.clock.sleep(RETRY_PAUSE);
+            }
+        }
+    }
+
+    /// Has the ring drained: by the thread, or at once in manual mode.
+    #[cold]
+    pub(crate) fn request_drain(&self) -> Result<()> {
+        if self.is_manual() {
+            return self.wal.drain().map_err(|error| self.health.poison(error));
+        }
+        if !self.schedule.drain_asked.swap(true, Ordering::AcqRel) {
+            let _ordered = self.schedule.drain.lock();
+            self.schedule.drain_work.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Waits until a frozen generation has become a table.
+    pub(crate) fn wait_for_flush<'a>(
+        &'a self,
+        mut commit: MutexGuard<'a, Commit>,
+    ) -> Result<MutexGuard<'a, Commit>> {
+        if self.is_manual() {
+            drop(commit);
+            self.flush_step()?;
+            return Ok(self.commit.lock());
+        }
+        let mut state = self.schedule.state.lock();
+        let before = state.frozen.len();
+        MutexGuard::unlocked(&mut commit, || {
+            while state.frozen.len() == before && !state.closing && self.health.check().is_ok() {
+                self.schedule.done.wait_for(&mut state, RETRY_PAUSE_MAX);
+            }
+            drop(state);
+        });
+        Ok(commit)
+    }
+
+    /// Flushes the oldest frozen generation; false if there is none or somebody is at it.
+    pub(crate) fn flush_step(&self) -> Result<bool> {
+        let frozen = {
+            let mut state = self.schedule.state.lock();
+            if state.flushing || self.health.is_poisoned() {
+                return Ok(false);
+            }
+            let Some(frozen) = state.frozen.front().cloned() else { return Ok(false) };
+            state.flushing = true;
+            frozen
+        };
+        let result = self.flush_generation(&frozen);
+        {
+            let mut state = self.schedule.state.lock();
+            state.flushing = false;
+            state.events += 1;
+            match &result {
+                Ok(()) => {
+                    state.frozen.pop_front();
+                    state.flush_error = None;
+                }
+                Err(error) => state.flush_error = Some(error.clone()),
+            }
+        }
+        if let Err(error) = &result {
+            self.note_job_error(error);
+        }
+        self.schedule.done.notify_all();
+        self.schedule.work.notify_all();
+        result.map(|()| true)
+    }
+
+    fn flush_generation(&self, frozen: &Frozen) -> Result<()> {
+        let keyspaces: Vec<_> = {
+            let versions = self.versions.lock();
+            versions.keyspaces().iter().map(|keyspace| keyspace.record.clone()).collect()
+        };
+        let mut edit = VersionEdit::default();
+        let mut done: Vec<(KeyspaceId, LevelWork)> = Vec::new();
+        for (id, memtable) in frozen.generation.memtables().filter(|(_, memtable)| !memtable.is_empty()) {
+            let started = self.environment.clock.now();
+            let options = &keyspaces[id.0 as usize].options;
+            let flushed = flush(&self.jobs, id, options, memtable, self.snapshots.list());
+            let (tables, mut work) = flushed.inspect_err(|_| self.remove_tables(&edit))?;
+            work.time = self.environment.clock.now() - started;
+            edit.added.extend(tables.into_iter().map(|info| (id, 0, info)));
+            done.push((id, work));
+        }
+        edit.last_sequence = Some(self.visible.load(Ordering::Acquire));
+        edit.log = Some(LogMark { epoch: self.epoch, lsn: frozen.lsn });
+        edit.promised = Some(self.wal.durable_lsn());
+        edit.next_file = Some(self.jobs.next_file.load(Ordering::Relaxed));
+        self.install(&edit, |view, shapes| {
+            let gone = frozen.generation.number();
+            let frozen = view.frozen.iter().filter(|generation| generation.number() != gone);
+            View { active: Arc::clone(&view.active), frozen: frozen.cloned().collect(), shapes }
+        })?;
+        for (id, work) in &done {
+            self.counters.add(*id, 0, work);
+        }
+        self.wal.release(frozen.lsn);
+        Ok(())
+    }
+
+    /// Makes an edit durable and shows it to readers. On failure the tables it adds are removed.
+    fn install(
+        &self,
+        edit: &VersionEdit,
+        change: impl FnOnce(&View, Vec<Arc<crate::version::shape::Shape>>) -> View,
+    ) -> Result<()> {
+        let mut versions = self.versions.lock();
+        let mut applied = versions.apply(edit);
+        if let Err(Error::NoSpace { .. }) = applied {
+            self.drop_ballast();
+            applied = versions.apply(edit);
+        }
+        if let Err(error) = applied {
+            // After a failed write nobody knows whether the manifest names the new tables: they stay for the next open to judge.
+            if matches!(error, Error::NoSpace { .. }) {
+                self.remove_tables(edit);
+            }
+            return Err(self.health.poison(error));
+        }
+        let shapes = versions.shapes();
+        self.change_view(|view| change(view, shapes));
+        self.update_pace(&versions);
+        if versions.wants_rewrite() {
+            self.rewrite_manifest(&mut versions)?;
+        }
+        Ok(())
+    }
+
+    fn rewrite_manifest(&self, versions: &mut crate::version::set::VersionSet) -> Result<()> {
+        let old = versions.manifest_number();
+        let number = self.jobs.new_file();
+        let next_file = Some(self.jobs.next_file.load(Ordering::Relaxed));
+        let edit = VersionEdit { next_file, ..VersionEdit::default() };
+        versions.rewrite(number, &edit).map_err(|error| self.health.poison(error))?;
+        if let Some(old) = old {
+            remove_all(&*self.environment.disk, &[name::manifest(&self.directory, old)]);
+        }
+        Ok(())
+    }
+
+    fn remove_tables(&self, edit: &VersionEdit) {
+        let moved = |number: u64| edit.removed.iter().any(|(_, _, gone)| gone.0 == number);
+        let new = edit.added.iter().filter(|(_, _, info)| !moved(info.table_id));
+        let paths: Vec<_> =
+            new.map(|(_, _, info)| name::table(&self.directory, FileNumber(info.table_id))).collect();
+        remove_all(&*self.environment.disk, &paths);
+    }
+
+    /// Runs the most urgent compaction; false if none is due. Also buries dead tables.
+    pub(crate) fn compaction_step(&self) -> Result<bool> {
+        let buried = self.bury_one();
+        let Some(plan) = self.next_plan() else { return Ok(buried) };
+        let result = self.run_plan(&plan);
+        {
+            let mut state = self.schedule.state.lock();
+            state.compacting -= 1;
+            state.events += 1;
+            state.compaction_error = result.as_ref().err().cloned();
+        }
+        if let Err(error) = &result {
+            self.note_job_error(error);
+        }
+        self.schedule.done.notify_all();
+        self.schedule.work.notify_all();
+        result.map(|()| true)
+    }
+
+    /// Picks the most urgent plan over all keyspaces and reserves its inputs.
+    fn next_plan(&self) -> Option<Plan> {
+        let versions = self.versions.lock();
+        let mut state = self.schedule.state.lock();
+        if state.exclusive > 0 || state.closing || self.health.is_poisoned() || self.health.is_closed() {
+            return None;
+        }
+        let plans = versions
+            .keyspaces()
+            .iter()
+            .filter_map(|keyspace| pick::pick(keyspace.record.id, &keyspace.shape, &keyspace.record.options));
+        let (_, plan) = plans.max_by(|a, b| a.0.total_cmp(&b.0))?;
+        if !plan.reserve() {
+            return None;
+        }
+        state.compacting += 1;
+        Some(plan)
+    }
+
+    /// Carries out a reserved plan and gives the reservation back.
+    fn run_plan(&self, plan: &Plan) -> Result<()> {
+        let result = self.merge_or_move(plan);
+        plan.release();
+        result
+    }
+
+    fn merge_or_move(&self, plan: &Plan) -> Result<()> {
+        let started = self.environment.clock.now();
+        let (added, mut work): (Vec<TableInfo>, LevelWork) = if plan.is_move {
+            let infos: Vec<_> = plan.inputs.iter().map(|(_, table)| table.info().clone()).collect();
+            let moved_bytes = infos.iter().map(|info| info.file_bytes).sum();
+            (infos, LevelWork { jobs: 1, moved_bytes, ..LevelWork::default() })
+        } else {
+            compact(&self.jobs, plan, self.snapshots.list())?
+        };
+        work.time = self.environment.clock.now() - started;
+        let (id, output_level) = (plan.keyspace, plan.output_level as u8);
+        let inputs = plan.inputs.iter();
+        let edit = VersionEdit {
+            next_file: Some(self.jobs.next_file.load(Ordering::Relaxed)),
+            added: added.into_iter().map(|info| (id, output_level, info)).collect(),
+            removed: inputs.map(|(level, table)| (id, *level as u8, table.number())).collect(),
+            ..VersionEdit::default()
+        };
+        self.install(&edit, |view, shapes| View { shapes, ..view.clone() })?;
+        self.counters.add(id, plan.output_level, &work);
+        Ok(())
+    }
+
+    /// Unlinks one table that nobody holds any more; true if there was one. One at a time, so that unlinking large files does not crowd
+    /// the device.
+    pub(crate) fn bury_one(&self) -> bool {
+        let Some(number) = self.tables.graveyard.lock().pop() else { return false };
+        // A failure leaves a stray file, which the next open removes.
+        remove_all(&*self.environment.disk, &[name::table(&self.directory, number)]);
+        true
+    }
+
+    /// One unit of background work in manual mode: a flush, else draining, else a compaction.
+    pub(crate) fn step(&self) -> Result<bool> {
+        if self.health.is_full() {
+            self.try_resume();
+        }
+        if self.flush_step()? {
+            return Ok(true);
+        }
+        if self.wal.wants_drain() {
+            self.request_drain()?;
+            return Ok(true);
+        }
+        self.compaction_step()
+    }
+
+    /// Freezes what is in memory and waits until it is in tables.
+    pub(crate) fn flush_all(&self) -> Result<()> {
+        let target = {
+            let mut commit = self.commit.lock();
+            self.check_writable()?;
+            if !commit.active.is_empty() {
+                self.freeze(&mut commit, 0)?;
+            }
+            commit.active.number()
+        };
+        let flushed = |state: &State| state.frozen.iter().all(|frozen| frozen.generation.number() >= target);
+        if self.is_manual() {
+            while !flushed(&self.schedule.state.lock()) {
+                if !self.flush_step()? {
+                    self.check_writable()?;
+                }
+            }
+            return Ok(());
+        }
+        let mut state = self.schedule.state.lock();
+        while !flushed(&state) {
+            if state.closing {
+                return Err(Error::Closed);
+            }
+            self.check_writable()?;
+            if let Some(error) = &state.flush_error {
+                return Err(error.clone());
+            }
+            self.schedule.done.wait(&mut state);
+        }
+        Ok(())
+    }
+
+    /// Waits until no compaction is due or running.
+    pub(crate) fn wait_for_compactions(&self) -> Result<()> {
+        if self.is_manual() {
+            while self.step()? {}
+            return Ok(());
+        }
+        loop {
+            let due = {
+                let versions = self.versions.lock();
+                let due = |keyspace: &crate::version::set::KeyspaceState| {
+                    let scores = pick::scores(&keyspace.shape, &keyspace.record.options);
+                    scores.iter().any(|score| *score >= 1.0)
+                };
+                versions.keyspaces().iter().any(due)
+            };
+            self.check_writable()?;
+            let mut state = self.schedule.state.lock();
+            if state.closing {
+                return Err(Error::Closed);
+            }
+            if let Some(error) = &state.compaction_error {
+                return Err(error.clone());
+            }
+            if !due && state.compacting == 0 && state.frozen.is_empty() {
+                return Ok(());
+            }
+            self.schedule.done.wait_for(&mut state, RETRY_PAUSE);
+        }
+    }
+
+    /// Merges everything of a key range (`None`: all) into the last level, in the caller's thread.
+    pub(crate) fn compact_range(&self, keyspace: KeyspaceId, range: Option<(&[u8], &[u8])>) -> Result<()> {
+        self.flush_all()?;
+        self.begin_exclusive()?;
+        let result = self.compact_exclusively(keyspace, range);
+        self.schedule.state.lock().exclusive -= 1;
+        self.schedule.wake();
+        self.schedule.done.notify_all();
+        while self.bury_one() {}
+        result
+    }
+
+    fn begin_exclusive(&self) -> Result<()> {
+        let mut state = self.schedule.state.lock();
+        // One manual compaction at a time; automatic ones finish first.
+        while state.exclusive > 0 && !state.closing {
+            self.schedule.done.wait(&mut state);
+        }
+        state.exclusive += 1;
+        while state.compacting > 0 && !state.closing {
+            self.schedule.done.wait(&mut state);
+        }
+        if state.closing {
+            state.exclusive -= 1;
+            return Err(Error::Closed);
+        }
+        Ok(())
+    }
+
+    fn compact_exclusively(&self, keyspace: KeyspaceId, range: Option<(&[u8], &[u8])>) -> Result<()> {
+        let plan = {
+            let versions = self.versions.lock();
+            let state = &versions.keyspaces()[keyspace.0 as usize];
+            pick::whole_range(keyspace, &state.shape, &state.record.options, range)
+        };
+        let Some(plan) = plan else { return Ok(()) };
+        assert!(plan.reserve(), "no other compaction runs while this one is exclusive");
+        self.run_plan(&plan).inspect_err(|error| self.note_job_error(error))
+    }
+
+    /// Ends background work and writes out what the WAL ring holds. The first caller does it; later calls do nothing.
+    pub(crate) fn close(&self) -> Result<()> {
+        if self.health.is_closed() {
+            return Ok(());
+        }
+        let poisoned = self.health.is_poisoned();
+        {
+            // No commit is under way when the state changes.
+            let _commit = self.commit.lock();
+            self.health.close();
+        }
+        self.jobs.closing.store(true, Ordering::Relaxed);
+        self.schedule.close();
+        self.pool.join();
+        while self.bury_one() {}
+        if poisoned {
+            return Ok(());
+        }
+        self.wal.close()?;
+        // From now on a log that ends early is damage, whatever happened to its files.
+        let edit = VersionEdit { promised: Some(self.wal.durable_lsn()), ..VersionEdit::default() };
+        self.versions.lock().apply(&edit)
+    }
+}

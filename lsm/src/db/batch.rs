@@ -1,0 +1,90 @@
+//! A batch of writes that happen together or not at all.
+
+use crate::base::error::{Error, Result};
+use crate::db::engine::Engine;
+use crate::db::keyspace::Keyspace;
+use crate::format::batch::BatchBuilder;
+use std::sync::Arc;
+
+/// Writes to any number of keyspaces, applied atomically by [`Db::write`](crate::Db::write).
+///
+/// Later operations on a key win over earlier ones. Limits: [`limits`](crate::limits). Reuse one with
+/// [`WriteBatch::clear`] to keep its memory.
+#[derive(Clone, Debug, Default)]
+pub struct WriteBatch {
+    pub(crate) operations: BatchBuilder,
+    /// Identity of the database that the keyspaces belong to.
+    owner: Option<Arc<()>>,
+}
+
+impl WriteBatch {
+    /// An empty batch.
+    pub fn new() -> WriteBatch {
+        WriteBatch::default()
+    }
+
+    /// Adds a put.
+    ///
+    /// # Errors
+    /// [`Error::KeyTooLarge`](crate::Error::KeyTooLarge), [`Error::ValueTooLarge`](crate::Error::ValueTooLarge),
+    /// [`Error::BatchTooLarge`](crate::Error::BatchTooLarge); the batch is unchanged then.
+    pub fn put(&mut self, keyspace: &Keyspace, key: &[u8], value: &[u8]) -> Result<()> {
+        self.adopt(keyspace)?;
+        self.operations.push_put(keyspace.id(), key, value)
+    }
+
+    /// Adds a delete.
+    ///
+    /// # Errors
+    /// As [`WriteBatch::put`].
+    pub fn delete(&mut self, keyspace: &Keyspace, key: &[u8]) -> Result<()> {
+        self.adopt(keyspace)?;
+        self.operations.push_delete(keyspace.id(), key)
+    }
+
+    /// Number of operations.
+    pub fn len(&self) -> usize {
+        self.operations.len() as usize
+    }
+
+    /// True without operations.
+    pub fn is_empty(&self) -> bool {
+        self.operations.is_empty()
+    }
+
+    /// Encoded size in bytes.
+    pub fn bytes(&self) -> usize {
+        self.operations.bytes().len()
+    }
+
+    /// Forgets all operations, keeps the memory.
+    pub fn clear(&mut self) {
+        self.operations.clear();
+        self.owner = None;
+    }
+
+    /// Keyspace numbers mean something in their own database only: one batch, one database.
+    fn adopt(&mut self, keyspace: &Keyspace) -> Result<()> {
+        let identity = &keyspace.handle.engine.identity;
+        match &self.owner {
+            Some(owner) if Arc::ptr_eq(owner, identity) => Ok(()),
+            Some(_) => Err(another_database()),
+            None => {
+                self.owner = Some(Arc::clone(identity));
+                Ok(())
+            }
+        }
+    }
+
+    pub(crate) fn check_owner(&self, engine: &Engine) -> Result<()> {
+        match &self.owner {
+            Some(owner) if !Arc::ptr_eq(owner, &engine.identity) => Err(another_database()),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cold]
+fn another_database() -> Error {
+    Error::invalid_option("batch", "its keyspaces belong to another database or another opening of this one; make a new batch")
+}

@@ -1,0 +1,214 @@
+//! The write path.
+//!
+//! One short critical section gives out sequence numbers, copies the record into the WAL ring, applies it to the memtables
+//! and makes it visible; so commits become visible in the order of their numbers and of the log. A lone writer meets no
+//! queue, no system call and no heap allocation. A Sync write then waits, outside the section, for the group sync that
+//! covers its record: it is visible to readers before it is durable, and acknowledged after.
+//!
+//! Promises:
+//! 1. When the WAL refuses a record, nothing of it reaches a memtable.
+//! 2. Room is made before the record goes to the WAL, so that applying it cannot fail.
+//! 3. A batch lies in one generation, so a reader's view holds all of it or nothing.
+
+use crate::base::error::{Error, Result};
+use crate::base::key::{Kind, SEQUENCE_MAX, SequenceNumber, Tag};
+use crate::base::options::{Durability, MEMTABLE_COUNT_MAX};
+use crate::db::engine::{Commit, Engine};
+use crate::format::batch::{BatchBuilder, BatchReader, Operation, OperationHeader};
+use crate::mem::generation::Generation;
+use crate::mem::memtable::Memtable;
+use crate::base::key::KeyspaceId;
+use parking_lot::MutexGuard;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+impl Engine {
+    /// Writes one put (`Some`) or delete (`None`).
+    pub(crate) fn write_one(
+        &self,
+        keyspace: KeyspaceId,
+        key: &[u8],
+        value: Option<&[u8]>,
+        durability: Durability,
+    ) -> Result<()> {
+        let (kind, header, value) = match value {
+            Some(value) => (Kind::Put, OperationHeader::put(keyspace, key, value)?, value),
+            None => (Kind::Delete, OperationHeader::delete(keyspace, key)?, &[][..]),
+        };
+        let parts = [header.bytes(), key, value];
+        let cost = Memtable::cost(key.len(), value.len());
+        self.commit(&parts, 1, cost, durability, |generation, sequence| {
+            apply(generation, keyspace, key, Tag::new(sequence, kind), value)
+        })
+    }
+
+    /// Writes a batch.
+    pub(crate) fn write_batch(&self, operations: &BatchBuilder, durability: Durability) -> Result<()> {
+        if operations.is_empty() {
+            return self.check_writable();
+        }
+        let (bytes, count) = (operations.bytes(), operations.len());
+        let cost = batch_cost(bytes, count);
+        self.commit(&[bytes], count, cost, durability, |generation, first| {
+            apply_batch(generation, bytes, count, first)
+        })
+    }
+
+    #[inline]
+    fn commit(
+        &self,
+        parts: &[&[u8]],
+        count: u32,
+        cost: usize,
+        durability: Durability,
+        apply: impl FnOnce(&Generation, SequenceNumber) -> Result<()>,
+    ) -> Result<()> {
+        self.check_writable()?;
+        let bytes: usize = parts.iter().map(|part| part.len()).sum();
+        if let Some(sleep) = self.pacer.charge(bytes as u64) {
+            self.environment.clock.sleep(sleep);
+        }
+        let mut commit = self.commit.lock();
+        if commit.active.capacity() - commit.active.used() < cost {
+            commit = self.make_room(commit, cost)?;
+        }
+        let first = commit.sequence + 1;
+        let last = commit.sequence + u64::from(count);
+        assert!(last <= SEQUENCE_MAX, "56 bits of sequence numbers are used up");
+        let lsn = match durability {
+            Durability::None => None,
+            Durability::Sync | Durability::Buffered => {
+                let appended = self.wal.append(first, count, parts);
+                Some(appended.map_err(|error| self.health.poison(error))?)
+            }
+        };
+        commit.sequence = last;
+        let applied = apply(&commit.active, first);
+        self.visible.store(last, Ordering::Release);
+        drop(commit);
+        applied?;
+        self.writes.add(u64::from(count), bytes as u64);
+        if self.wal.wants_drain() {
+            self.request_drain()?;
+        }
+        match (durability, lsn) {
+            (Durability::Sync, Some(lsn)) => self.wal.sync(lsn).map_err(|error| self.health.poison(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes sure that the active generation has room for `cost` bytes.
+    #[cold]
+    fn make_room<'a>(
+        &'a self,
+        mut commit: MutexGuard<'a, Commit>,
+        cost: usize,
+    ) -> Result<MutexGuard<'a, Commit>> {
+        let mut waited_since = None;
+        loop {
+            self.check_writable()?;
+            let active = &commit.active;
+            if active.capacity() - active.used() >= cost {
+                break;
+            }
+            if active.is_empty() {
+                self.replace_active(&mut commit, cost)?;
+            } else if (self.schedule.frozen_count() as u64) < MEMTABLE_COUNT_MAX - 1 {
+                self.freeze(&mut commit, cost)?;
+            } else {
+                waited_since.get_or_insert_with(|| self.environment.clock.now());
+                commit = self.wait_for_flush(commit)?;
+            }
+        }
+        if let Some(since) = waited_since {
+            self.writes.stalled(self.environment.clock.now() - since);
+        }
+        Ok(commit)
+    }
+
+    /// Freezes the active generation, so that it is flushed, and starts a new one with room for `cost` bytes.
+    pub(crate) fn freeze(&self, commit: &mut MutexGuard<'_, Commit>, cost: usize) -> Result<()> {
+        let keyspaces = self.versions.lock().keyspaces().len();
+        let next = self.new_generation(commit, cost, keyspaces)?;
+        let lsn = self.wal.rotate().map_err(|error| self.health.poison(error))?;
+        let old = std::mem::replace(&mut commit.active, Arc::clone(&next));
+        self.change_view(|view| {
+            let mut frozen = view.frozen.clone();
+            frozen.insert(0, Arc::clone(&old));
+            crate::version::view::View { active: next, frozen, shapes: view.shapes.clone() }
+        });
+        self.schedule.add_frozen(old, lsn);
+        Ok(())
+    }
+
+    /// Puts a larger or newer generation in the place of an empty active one.
+    pub(crate) fn replace_active(&self, commit: &mut MutexGuard<'_, Commit>, cost: usize) -> Result<()> {
+        debug_assert!(commit.active.is_empty());
+        let keyspaces = self.versions.lock().keyspaces().len();
+        let next = self.new_generation(commit, cost, keyspaces)?;
+        commit.active = Arc::clone(&next);
+        self.change_view(|view| crate::version::view::View { active: next, ..view.clone() });
+        Ok(())
+    }
+
+    /// Gives a keyspace that was just made its memtable: a new generation has one for each.
+    pub(crate) fn add_memtables(&self) -> Result<()> {
+        let keyspaces = self.versions.lock().keyspaces().len();
+        let mut commit = self.commit.lock();
+        loop {
+            self.check_writable()?;
+            if commit.active.memtables().count() >= keyspaces {
+                return Ok(());
+            }
+            if commit.active.is_empty() {
+                self.replace_active(&mut commit, 0)?;
+            } else if (self.schedule.frozen_count() as u64) < MEMTABLE_COUNT_MAX - 1 {
+                self.freeze(&mut commit, 0)?;
+            } else {
+                commit = self.wait_for_flush(commit)?;
+            }
+        }
+    }
+
+    fn new_generation(&self, commit: &Commit, cost: usize, keyspaces: usize) -> Result<Arc<Generation>> {
+        let bytes = (self.options.write_buffer_bytes() as usize).max(cost + Memtable::cost(0, 0));
+        let arena = self.arenas.take(bytes)?;
+        let mut prefixes = commit.active.prefixes();
+        prefixes.resize(prefixes.len().max(keyspaces), Vec::new());
+        Ok(Arc::new(Generation::new(commit.active.number() + 1, arena, &prefixes)))
+    }
+}
+
+/// Arena bytes that a batch needs at most.
+pub(crate) fn batch_cost(bytes: &[u8], count: u32) -> usize {
+    let cost = |operation: Operation<'_>| Memtable::cost(operation.key.len(), operation.value.len());
+    BatchReader::new(bytes, count).map(|item| item.map_or(0, cost)).sum()
+}
+
+/// Applies the operations of a batch with sequence numbers from `first` on.
+pub(crate) fn apply_batch(
+    generation: &Generation,
+    bytes: &[u8],
+    count: u32,
+    first: SequenceNumber,
+) -> Result<()> {
+    for (index, item) in BatchReader::new(bytes, count).enumerate() {
+        let operation = item.expect("a batch is well-formed by construction");
+        let tag = Tag::new(first + index as u64, operation.kind);
+        apply(generation, operation.keyspace, operation.key, tag, operation.value)?;
+    }
+    Ok(())
+}
+
+#[inline]
+fn apply(generation: &Generation, keyspace: KeyspaceId, key: &[u8], tag: Tag, value: &[u8]) -> Result<()> {
+    let memtable = generation.memtable(keyspace).ok_or_else(|| no_keyspace(keyspace))?;
+    let fits = memtable.insert(key, tag, value);
+    assert!(fits, "room was made before the record was written");
+    Ok(())
+}
+
+#[cold]
+fn no_keyspace(keyspace: KeyspaceId) -> Error {
+    Error::KeyspaceNotFound { name: format!("number {}", keyspace.0) }
+}

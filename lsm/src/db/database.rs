@@ -1,0 +1,246 @@
+//! The database handle.
+
+use crate::base::error::{Error, Result};
+use crate::base::key::KeyspaceId;
+use crate::base::limits::KEYSPACE_NAME_BYTES_MAX;
+use crate::base::options::{KeyspaceOptions, Options};
+use crate::base::slice::PinnedSlice;
+use crate::db::batch::WriteBatch;
+use crate::db::engine::Engine;
+use crate::db::environment::Environment;
+use crate::db::keyspace::{Keyspace, WriteOptions};
+use crate::db::open;
+use crate::db::snapshot::Snapshot;
+use crate::db::stats::Stats;
+use crate::format::edit::{KeyspaceRecord, VersionEdit};
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+/// What all handles share; the last one to go closes the database.
+pub(crate) struct Handle {
+    pub(crate) engine: Arc<Engine>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // Whoever wants to see the error of closing calls `Db::close`. What was acknowledged is safe without it.
+        let _ = self.engine.close();
+    }
+}
+
+/// An open database. Cheap to clone, usable from any thread; closed when the last handle (also of a keyspace) is dropped.
+///
+/// ```
+/// use treering_lsm::{Db, Options};
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path();
+/// let db = Db::open(path, Options::default())?;
+/// db.put(b"tree", b"oak")?;
+/// assert_eq!(db.get(b"tree")?.as_deref(), Some(&b"oak"[..]));
+/// db.delete(b"tree")?;
+/// assert!(db.get(b"tree")?.is_none());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Db {
+    default: Keyspace,
+}
+
+impl Db {
+    /// Opens the database in the directory `path`, or makes one there.
+    ///
+    /// What the WAL holds is written to tables before this returns. No table is opened.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOption`], [`Error::Locked`], [`Error::NotADatabase`] (other files are in the directory),
+    /// [`Error::NewerFormat`], [`Error::Corruption`] (names file and offset), [`Error::NoSpace`], [`Error::Io`]. The files are as
+    /// they were then, but for strays of an earlier crash.
+    pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Db> {
+        let environment = Environment::system(options.io)?;
+        Db::open_in(environment, path, options)
+    }
+
+    /// Opens a database in a world of the caller's choice: a simulated disk, a manual clock, manual background work.
+    ///
+    /// # Errors
+    /// As [`Db::open`].
+    pub fn open_in(environment: Environment, path: impl AsRef<Path>, options: Options) -> Result<Db> {
+        let engine = open::open(environment, path.as_ref(), options)?;
+        Ok(Db { default: Keyspace { handle: Arc::new(Handle { engine }), id: KeyspaceId(0) } })
+    }
+
+    /// Removes the files of the database in `path`; the empty directory stays.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] if it is open, [`Error::NotADatabase`] if there is none or a file is not ours; nothing is removed then.
+    pub fn destroy(path: impl AsRef<Path>) -> Result<()> {
+        open::destroy(path.as_ref())
+    }
+
+    fn engine(&self) -> &Arc<Engine> {
+        &self.default.handle.engine
+    }
+
+    /// The keyspace that every database has; the shorthands of `Db` work on it.
+    pub fn default_keyspace(&self) -> &Keyspace {
+        &self.default
+    }
+
+    /// A keyspace by name; the default one is named "default".
+    ///
+    /// # Errors
+    /// [`Error::KeyspaceNotFound`].
+    pub fn keyspace(&self, name: &str) -> Result<Keyspace> {
+        let versions = self.engine().versions.lock();
+        let state = versions.keyspace(name).ok_or_else(|| Error::KeyspaceNotFound { name: name.to_owned() })?;
+        Ok(Keyspace { handle: Arc::clone(&self.default.handle), id: state.record.id })
+    }
+
+    /// Names of all keyspaces, oldest first.
+    pub fn keyspace_names(&self) -> Vec<String> {
+        let versions = self.engine().versions.lock();
+        versions.keyspaces().iter().map(|keyspace| keyspace.record.name.clone()).collect()
+    }
+
+    /// Makes a keyspace. It is durable when this returns.
+    ///
+    /// # Errors
+    /// [`Error::KeyspaceExists`], [`Error::InvalidOption`] (options, or a name that is empty or longer than 255 bytes), errors of
+    /// the manifest as in [`Keyspace::put_with`].
+    pub fn create_keyspace(&self, name: &str, options: KeyspaceOptions) -> Result<Keyspace> {
+        options.validate()?;
+        if name.is_empty() || name.len() > KEYSPACE_NAME_BYTES_MAX {
+            let detail = format!("a name of {} bytes, 1 to {KEYSPACE_NAME_BYTES_MAX} possible", name.len());
+            return Err(Error::invalid_option("name", detail));
+        }
+        let engine = self.engine();
+        engine.check_writable()?;
+        let id = {
+            let mut versions = engine.versions.lock();
+            if versions.keyspace(name).is_some() {
+                return Err(Error::KeyspaceExists { name: name.to_owned() });
+            }
+            let id = KeyspaceId(versions.keyspaces().len() as u32);
+            let record = KeyspaceRecord { id, name: name.to_owned(), options };
+            let edit = VersionEdit { keyspaces: vec![record], ..VersionEdit::default() };
+            versions.apply(&edit).map_err(|error| engine.health.poison(error))?;
+            let shapes = versions.shapes();
+            engine.change_view(|view| crate::version::view::View { shapes, ..view.clone() });
+            id
+        };
+        engine.add_memtables()?;
+        Ok(Keyspace { handle: Arc::clone(&self.default.handle), id })
+    }
+
+    /// [`Keyspace::put`] on the default keyspace.
+    #[inline]
+    pub fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
+        self.default.put(key, value)
+    }
+
+    /// [`Keyspace::get`] on the default keyspace.
+    #[inline]
+    pub fn get(&self, key: &[u8]) -> Result<Option<PinnedSlice>> {
+        self.default.get(key)
+    }
+
+    /// [`Keyspace::delete`] on the default keyspace.
+    #[inline]
+    pub fn delete(&self, key: &[u8]) -> Result<()> {
+        self.default.delete(key)
+    }
+
+    /// Applies a batch: all of it or nothing, across keyspaces. Errors as [`Keyspace::put_with`], and
+    /// [`Error::InvalidOption`] for a batch made with keyspaces of another database.
+    ///
+    /// ```
+    /// use treering_lsm::{Db, WriteBatch, WriteOptions};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Db::open(directory.path(), Default::default())?;
+    /// let names = db.default_keyspace();
+    /// let ages = db.create_keyspace("ages", Default::default())?;
+    /// let mut batch = WriteBatch::new();
+    /// batch.put(names, b"1", b"ann")?;
+    /// batch.put(&ages, b"1", b"52")?;
+    /// db.write(&batch, &WriteOptions::sync())?;
+    /// assert_eq!(ages.get(b"1")?.as_deref(), Some(&b"52"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn write(&self, batch: &WriteBatch, options: &WriteOptions) -> Result<()> {
+        let engine = self.engine();
+        batch.check_owner(engine)?;
+        engine.write_batch(&batch.operations, options.durability.unwrap_or(engine.options.durability))
+    }
+
+    /// A snapshot of all keyspaces as they are now.
+    pub fn snapshot(&self) -> Snapshot {
+        self.engine().snapshots.take(&self.engine().visible)
+    }
+
+    /// Writes what is in memory to tables. Errors as [`Keyspace::flush`].
+    pub fn flush(&self) -> Result<()> {
+        self.engine().flush_all()
+    }
+
+    /// Merges every keyspace into its last level. Errors as [`Keyspace::compact_range`].
+    pub fn compact(&self) -> Result<()> {
+        let count = self.engine().versions.lock().keyspaces().len();
+        (0..count as u32).try_for_each(|id| self.engine().compact_range(KeyspaceId(id), None))
+    }
+
+    /// Waits until nothing waits for a flush and no compaction is due or running.
+    ///
+    /// # Errors
+    /// The last background error.
+    pub fn wait_for_compactions(&self) -> Result<()> {
+        self.engine().wait_for_compactions()
+    }
+
+    /// Reads every table: checksums, order, and that what the manifest says is true. Bypasses the cache.
+    ///
+    /// # Errors
+    /// The first damage found, as [`Error::Corruption`].
+    pub fn verify(&self) -> Result<()> {
+        let view = self.engine().view.load_full();
+        for shape in &view.shapes {
+            for table in shape.levels().iter().flat_map(|level| level.tables()) {
+                table.reader()?.verify()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the database has done and holds.
+    pub fn stats(&self) -> Stats {
+        self.engine().stats()
+    }
+
+    /// Starts the counters of [`Db::stats`] over.
+    pub fn reset_stats(&self) {
+        self.engine().reset_stats();
+    }
+
+    /// Does one unit of background work in manual mode; false if there was none.
+    ///
+    /// # Errors
+    /// The error of the job; it is tried again at the next call.
+    pub fn step(&self) -> Result<bool> {
+        self.engine().step()
+    }
+
+    /// Ends background work, makes what was written durable and closes the database. Other handles then get
+    /// [`Error::Closed`]; cursors and pinned slices stay readable.
+    ///
+    /// # Errors
+    /// A failed last sync. What was acknowledged as Sync is safe all the same.
+    pub fn close(self) -> Result<()> {
+        self.engine().close()
+    }
+}
+
+impl fmt::Debug for Db {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Db({})", self.engine().directory.display())
+    }
+}

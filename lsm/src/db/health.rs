@@ -1,0 +1,92 @@
+//! Whether the database takes writes, and why not.
+//!
+//! - *Healthy*: it does.
+//! - *NoSpace*: a write to disk met a full disk. Writes are refused until a look at the disk finds space again; the
+//!   ballast file is given up so that flush, compaction and manifest can go on.
+//! - *Poisoned*: the WAL or the manifest failed. Writes are refused until the database is reopened, because what the
+//!   device holds is no longer known. Reads go on.
+//! - *Closed*: everything is refused.
+
+use crate::base::error::{Error, Result};
+use parking_lot::Mutex;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+const HEALTHY: u8 = 0;
+const NO_SPACE: u8 = 1;
+const POISONED: u8 = 2;
+const CLOSED: u8 = 3;
+
+/// See the head of the file. The state only rises, but for the way back from NoSpace.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    state: AtomicU8,
+    cause: Mutex<Option<Arc<Error>>>,
+    full_path: Mutex<PathBuf>,
+}
+
+impl Health {
+    /// `Ok` if writes are taken; one relaxed load.
+    #[inline]
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.state.load(Ordering::Relaxed) == HEALTHY { Ok(()) } else { Err(self.refusal()) }
+    }
+
+    #[cold]
+    fn refusal(&self) -> Error {
+        match self.state.load(Ordering::Acquire) {
+            CLOSED => Error::Closed,
+            NO_SPACE => Error::NoSpace { path: self.full_path.lock().clone() },
+            _ => match &*self.cause.lock() {
+                Some(cause) => Error::Poisoned { cause: Arc::clone(cause) },
+                None => Error::Closed,
+            },
+        }
+    }
+
+    /// Records a failure of the WAL or the manifest and returns what the caller should answer.
+    pub(crate) fn poison(&self, error: Error) -> Error {
+        match error {
+            Error::NoSpace { path } => {
+                self.set_no_space(&path);
+                Error::NoSpace { path }
+            }
+            // Nothing failed: the database is closing, or was poisoned before.
+            Error::Closed | Error::Poisoned { .. } => error,
+            error => {
+                let mut cause = self.cause.lock();
+                cause.get_or_insert_with(|| Arc::new(error.clone()));
+                self.state.fetch_max(POISONED, Ordering::AcqRel);
+                error
+            }
+        }
+    }
+
+    /// Records a full disk.
+    pub(crate) fn set_no_space(&self, path: &Path) {
+        *self.full_path.lock() = path.to_owned();
+        self.state.fetch_max(NO_SPACE, Ordering::AcqRel);
+    }
+
+    /// Back to healthy if the only trouble was space.
+    pub(crate) fn clear_no_space(&self) {
+        let _ = self.state.compare_exchange(NO_SPACE, HEALTHY, Ordering::AcqRel, Ordering::Relaxed);
+    }
+
+    pub(crate) fn close(&self) {
+        self.state.store(CLOSED, Ordering::Release);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state.load(Ordering::Acquire) == CLOSED
+    }
+
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.state.load(Ordering::Acquire) == POISONED
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.state.load(Ordering::Acquire) == NO_SPACE
+    }
+}

@@ -1,0 +1,23 @@
+//! Floor 7: the database as its user sees it.
+
+mod background;
+mod batch;
+mod commit;
+mod cursor;
+mod database;
+mod engine;
+mod environment;
+mod health;
+mod keyspace;
+mod open;
+mod read;
+mod snapshot;
+mod stats;
+
+pub use batch::WriteBatch;
+pub use cursor::{Cursor, Range};
+pub use database::Db;
+pub use environment::{Background, Environment};
+pub use keyspace::{Keyspace, ReadOptions, WriteOptions};
+pub use snapshot::Snapshot;
+pub use stats::{KeyspaceStats, LevelStats, Stats};

@@ -1,0 +1,316 @@
+//! Opening: from a directory to a running engine.
+//!
+//! ```text
+//! lock → CURRENT → manifest → replay the WAL into memtables, full ones into tables → new manifest (with those tables,
+//! a higher epoch and a fresh log position) put in force → new WAL → strays removed → threads
+//! ```
+//!
+//! Promises:
+//! 1. Until the new manifest is in force nothing that was there is changed or removed, so a crash or an error at any point leaves the
+//!    database as it was, and opening it again gives the same contents.
+//! 2. Nothing of the old log is needed afterwards: bytes of an earlier epoch can never be taken for new ones.
+
+use crate::base::error::{Error, Result};
+use crate::base::key::{FileNumber, KeyspaceId, SequenceNumber};
+use crate::base::options::{IoChoice, MEMTABLE_COUNT_MAX, Options};
+use crate::db::background::Schedule;
+use crate::db::commit::{apply_batch, batch_cost};
+use crate::db::engine::{Commit, Engine};
+use crate::db::environment::Environment;
+use crate::db::health::Health;
+use crate::db::stats::WriteCounters;
+use crate::file::name::{self, FileKind};
+use crate::file::wal::{self, LogStart, Recovered, Wal, WalOptions};
+use crate::format::edit::{KeyspaceRecord, LogMark, VersionEdit};
+use crate::io::{Disk, Lock};
+use crate::job::counters::Counters;
+use crate::job::flush::flush;
+use crate::job::output::{JobContext, remove_all};
+use crate::job::pace::Pacer;
+use crate::job::pool::Pool;
+use crate::mem::arena::ArenaPool;
+use crate::mem::budget::{MemoryBudget, Use};
+use crate::mem::cache::BlockCache;
+use crate::mem::generation::Generation;
+use crate::mem::memtable::Memtable;
+use crate::version::set::VersionSet;
+use crate::version::table::TableContext;
+use crate::version::view::View;
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Name of the keyspace that every database has.
+const DEFAULT_KEYSPACE: &str = "default";
+
+/// Opens or makes a database.
+pub(crate) fn open(environment: Environment, directory: &Path, options: Options) -> Result<Arc<Engine>> {
+    options.validate()?;
+    let disk = Arc::clone(&environment.disk);
+    let found = look(&disk, directory)?;
+    match found {
+        Found::Database if options.error_if_exists => {
+            let detail = "a database is there already and error_if_exists is set".to_owned();
+            return Err(Error::NotADatabase { path: directory.to_owned(), detail });
+        }
+        Found::Nothing if !options.create_if_missing => {
+            let detail = "there is none and create_if_missing is off".to_owned();
+            return Err(Error::NotADatabase { path: directory.to_owned(), detail });
+        }
+        Found::Foreign(detail) => return Err(Error::NotADatabase { path: directory.to_owned(), detail }),
+        Found::Nothing => {
+            disk.create_directory(directory).map_err(|e| Error::io("create", directory, e))?;
+        }
+        Found::Database => {}
+    }
+    let lock = lock(&disk, directory)?;
+    let budget = MemoryBudget::new(options.memory_limit);
+    let tables = Arc::new(TableContext {
+        disk: Arc::clone(&disk),
+        directory: directory.to_owned(),
+        direct: options.direct_reads,
+        cache: BlockCache::new(Arc::clone(&budget)),
+        budget: Arc::clone(&budget),
+        graveyard: Mutex::default(),
+    });
+    let (mut versions, is_new) = match VersionSet::recover(Arc::clone(&tables))? {
+        Some(versions) => (versions, false),
+        None => {
+            let options = options.default_keyspace.clone();
+            let record = KeyspaceRecord { id: KeyspaceId(0), name: DEFAULT_KEYSPACE.to_owned(), options };
+            (VersionSet::new(Arc::clone(&tables), record), true)
+        }
+    };
+    let arenas = ArenaPool::new(options.write_buffer_bytes() as usize, MEMTABLE_COUNT_MAX as usize);
+    let highest = highest_number(&disk, directory)?;
+    let jobs = JobContext {
+        disk: Arc::clone(&disk),
+        directory: directory.to_owned(),
+        next_file: AtomicU64::new(versions.next_file().max(highest + 1)),
+        closing: AtomicBool::new(false),
+    };
+    let mut replay = Replay::new(&jobs, &arenas, options.write_buffer_bytes() as usize, &versions);
+    let log = versions.log();
+    let recovered = if is_new {
+        Recovered::default()
+    } else {
+        let start = LogStart { epoch: log.epoch, lsn: log.lsn };
+        let apply = &mut |sequence, count, batch: &[u8]| replay.apply(sequence, count, batch);
+        wal::recover(&disk, directory, start, versions.promised(), apply)?
+    };
+    let mut edit = replay.finish()?;
+    let sequence = edit.last_sequence.unwrap_or(0).max(versions.last_sequence());
+    let start = LogStart { epoch: log.epoch + 1, lsn: recovered.max_lsn.max(log.lsn) };
+    edit.log = Some(LogMark { epoch: start.epoch, lsn: start.lsn });
+    edit.last_sequence = Some(sequence);
+    let manifest = jobs.new_file();
+    edit.next_file = Some(jobs.next_file.load(Ordering::Relaxed));
+    versions.rewrite(manifest, &edit)?;
+    let clock = Arc::clone(&environment.clock);
+    let wal_options = WalOptions::for_write_buffer(options.write_buffer_bytes(), clock);
+    let wal = Wal::create(&disk, directory, wal_options, start, &recovered.slots)?;
+    remove_strays(&disk, directory, &versions, manifest)?;
+
+    let prefixes = vec![Vec::new(); versions.keyspaces().len()];
+    let active = Arc::new(Generation::new(1, arenas.take(options.write_buffer_bytes() as usize)?, &prefixes));
+    let view = View { active: Arc::clone(&active), frozen: Vec::new(), shapes: versions.shapes() };
+    let engine = Arc::new(Engine {
+        identity: Arc::default(),
+        directory: directory.to_owned(),
+        opened_at: environment.clock.now(),
+        memtable_charge: Mutex::new(budget.charge(Use::Memtables, 0)),
+        environment,
+        options,
+        tables,
+        jobs,
+        budget,
+        arenas,
+        epoch: start.epoch,
+        wal,
+        commit: Mutex::new(Commit { sequence, active }),
+        visible: AtomicU64::new(sequence),
+        view: ArcSwap::from_pointee(view),
+        view_change: Mutex::new(()),
+        versions: Mutex::new(versions),
+        snapshots: Arc::default(),
+        schedule: Schedule::default(),
+        pacer: Pacer::default(),
+        counters: Counters::default(),
+        writes: WriteCounters::default(),
+        health: Health::default(),
+        pool: Pool::default(),
+        lock,
+    });
+    engine.make_ballast();
+    engine.update_pace(&engine.versions.lock());
+    if !engine.is_manual() {
+        engine.start_threads()?;
+    }
+    Ok(engine)
+}
+
+/// What a directory holds.
+enum Found {
+    Database,
+    /// Nothing, or what a crash left of making a database.
+    Nothing,
+    /// Something that must not be touched, and why.
+    Foreign(String),
+}
+
+fn look(disk: &Arc<dyn Disk>, directory: &Path) -> Result<Found> {
+    let names = match disk.list(directory) {
+        Ok(names) => names,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Found::Nothing),
+        Err(error) => return Err(Error::io("list", directory, error)),
+    };
+    if names.iter().any(|name| name == name::CURRENT) {
+        return Ok(Found::Database);
+    }
+    for name in &names {
+        match name::parse(name) {
+            // Making a database writes these before CURRENT, and nothing else.
+            Some(FileKind::Lock | FileKind::Manifest(_) | FileKind::Temporary) => {}
+            Some(_) => {
+                return Ok(Found::Foreign(format!(
+                    "{name} is there but CURRENT is missing; restore CURRENT from a checkpoint, or move the files away"
+                )));
+            }
+            None => {
+                return Ok(Found::Foreign(format!("it holds {name:?}, which is not ours; choose an empty directory")));
+            }
+        }
+    }
+    Ok(Found::Nothing)
+}
+
+fn lock(disk: &Arc<dyn Disk>, directory: &Path) -> Result<Box<dyn Lock>> {
+    let path = directory.join(name::LOCK);
+    disk.lock(&path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock => Error::Locked { path: directory.to_owned() },
+        _ => Error::io("lock", &path, error),
+    })
+}
+
+/// The largest file number in use, so that a stray of a crash is never overwritten.
+fn highest_number(disk: &Arc<dyn Disk>, directory: &Path) -> Result<u64> {
+    let names = disk.list(directory).map_err(|e| Error::io("list", directory, e))?;
+    let number = |name: &String| match name::parse(name) {
+        Some(FileKind::Table(number) | FileKind::Manifest(number)) => Some(number.0),
+        _ => None,
+    };
+    Ok(names.iter().filter_map(number).max().unwrap_or(0))
+}
+
+/// Removes tables and manifests that the manifest in force does not name, and half-made files.
+fn remove_strays(
+    disk: &Arc<dyn Disk>,
+    directory: &Path,
+    versions: &VersionSet,
+    manifest: FileNumber,
+) -> Result<()> {
+    let shapes = versions.shapes();
+    let tables = shapes.iter().flat_map(|shape| shape.levels()).flat_map(|level| level.tables());
+    let live: std::collections::HashSet<FileNumber> = tables.map(|table| table.number()).collect();
+    let names = disk.list(directory).map_err(|e| Error::io("list", directory, e))?;
+    let stray = |name: &&String| match name::parse(name) {
+        Some(FileKind::Table(number)) => !live.contains(&number),
+        Some(FileKind::Manifest(number)) => number != manifest,
+        Some(FileKind::Temporary) => true,
+        _ => false,
+    };
+    let paths: Vec<PathBuf> = names.iter().filter(stray).map(|name| directory.join(name)).collect();
+    remove_all(&**disk, &paths);
+    Ok(())
+}
+
+/// Takes records of the WAL into memtables, and full ones into tables.
+struct Replay<'a> {
+    jobs: &'a JobContext,
+    arenas: &'a Arc<ArenaPool>,
+    memtable_bytes: usize,
+    keyspaces: Vec<KeyspaceRecord>,
+    generation: Option<Generation>,
+    edit: VersionEdit,
+    last_sequence: SequenceNumber,
+}
+
+impl<'a> Replay<'a> {
+    fn new(
+        jobs: &'a JobContext,
+        arenas: &'a Arc<ArenaPool>,
+        memtable_bytes: usize,
+        versions: &VersionSet,
+    ) -> Replay<'a> {
+        let keyspaces = versions.keyspaces().iter().map(|keyspace| keyspace.record.clone()).collect();
+        let edit = VersionEdit::default();
+        Replay { jobs, arenas, memtable_bytes, keyspaces, generation: None, edit, last_sequence: 0 }
+    }
+
+    fn apply(&mut self, sequence: SequenceNumber, count: u32, batch: &[u8]) -> Result<()> {
+        let cost = batch_cost(batch, count);
+        if self.generation.as_ref().is_some_and(|full| full.capacity() - full.used() < cost) {
+            self.flush()?;
+        }
+        let generation = match &self.generation {
+            Some(generation) => generation,
+            None => {
+                let arena = self.arenas.take(self.memtable_bytes.max(cost + Memtable::cost(0, 0)))?;
+                let prefixes = vec![Vec::new(); self.keyspaces.len()];
+                self.generation.insert(Generation::new(0, arena, &prefixes))
+            }
+        };
+        apply_batch(generation, batch, count, sequence)?;
+        self.last_sequence = self.last_sequence.max(sequence + u64::from(count) - 1);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let Some(generation) = self.generation.take() else { return Ok(()) };
+        for (id, memtable) in generation.memtables().filter(|(_, memtable)| !memtable.is_empty()) {
+            let options = &self.keyspaces[id.0 as usize].options;
+            let (tables, _) = flush(self.jobs, id, options, memtable, Vec::new())?;
+            self.edit.added.extend(tables.into_iter().map(|info| (id, 0, info)));
+        }
+        Ok(())
+    }
+
+    /// Writes the rest out; the edit names all tables made. Tables of a replay that fails are strays and go at the next open.
+    fn finish(mut self) -> Result<VersionEdit> {
+        self.flush()?;
+        self.edit.last_sequence = Some(self.last_sequence);
+        Ok(std::mem::take(&mut self.edit))
+    }
+}
+
+/// Removes a database.
+pub(crate) fn destroy(directory: &Path) -> Result<()> {
+    let environment = Environment::system(IoChoice::Posix)?;
+    let disk = environment.disk;
+    match look(&disk, directory)? {
+        Found::Database => {}
+        Found::Nothing => {
+            let detail = "there is none".to_owned();
+            return Err(Error::NotADatabase { path: directory.to_owned(), detail });
+        }
+        Found::Foreign(detail) => return Err(Error::NotADatabase { path: directory.to_owned(), detail }),
+    }
+    let lock = lock(&disk, directory)?;
+    let names = disk.list(directory).map_err(|e| Error::io("list", directory, e))?;
+    if let Some(foreign) = names.iter().find(|name| name::parse(name).is_none()) {
+        let detail = format!("it also holds {foreign:?}, which is not ours; nothing was removed");
+        return Err(Error::NotADatabase { path: directory.to_owned(), detail });
+    }
+    // CURRENT goes last but for the lock: a crash in between leaves a database with missing tables, which says so.
+    let order = |name: &&String| (name.as_str() == name::LOCK, name.as_str() == name::CURRENT);
+    let mut names: Vec<&String> = names.iter().collect();
+    names.sort_by_key(order);
+    for file in names {
+        let path = directory.join(file);
+        disk.remove(&path).map_err(|e| Error::io("remove", &path, e))?;
+    }
+    drop(lock);
+    Ok(())
+}

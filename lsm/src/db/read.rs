@@ -1,0 +1,336 @@
+//! Point reads: one key, and many keys whose blocks are read together.
+//!
+//! A read takes the view (one load, no lock, no shared counter) and then the visible sequence number. Memtables come
+//! first, newest first; then the tables that may hold the key, with the filters of all candidates prefetched before the
+//! first is probed.
+
+use crate::base::error::{Error, Result};
+use crate::base::hash::key_hash;
+use crate::base::key::{Kind, KeyspaceId, SequenceNumber, Tag};
+use crate::base::limits::LEVEL_COUNT;
+use crate::base::slice::PinnedSlice;
+use crate::db::engine::Engine;
+use crate::file::table_reader::{BlockHandle, TableReader};
+use crate::io::{self, Completion};
+use crate::version::shape::Shape;
+use crate::version::view::View;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Tables looked at together: their filters are prefetched in one go.
+const CANDIDATES_MAX: usize = 16;
+/// Block reads of one multi_get in flight.
+const READ_DEPTH: usize = 64;
+
+impl Engine {
+    pub(crate) fn get(
+        &self,
+        keyspace: KeyspaceId,
+        key: &[u8],
+        snapshot: Option<SequenceNumber>,
+        fill_cache: bool,
+    ) -> Result<Option<PinnedSlice>> {
+        let view = self.view.load();
+        let sequence = snapshot.unwrap_or_else(|| self.visible.load(Ordering::Acquire));
+        if let Some(found) = get_from_memory(&view, keyspace, key, sequence) {
+            return Ok(found);
+        }
+        let Some(shape) = view.shape(keyspace) else { return Ok(None) };
+        let hash = key_hash(key);
+        let mut candidates = Candidates::new(shape, key);
+        loop {
+            let readers = candidates.next_group(hash)?;
+            for reader in readers.iter() {
+                if reader.may_contain(hash)
+                    && let Some((tag, value)) = reader.get(key, hash, sequence, fill_cache)?
+                {
+                    return Ok(value_of(tag, value));
+                }
+            }
+            if candidates.done() {
+                return Ok(None);
+            }
+        }
+    }
+
+    pub(crate) fn multi_get(
+        &self,
+        keyspace: KeyspaceId,
+        keys: &[&[u8]],
+        snapshot: Option<SequenceNumber>,
+        fill_cache: bool,
+    ) -> Vec<Result<Option<PinnedSlice>>> {
+        let view = self.view.load();
+        let sequence = snapshot.unwrap_or_else(|| self.visible.load(Ordering::Acquire));
+        let shape = view.shape(keyspace);
+        let mut results: Vec<Result<Option<PinnedSlice>>> = keys.iter().map(|_| Ok(None)).collect();
+        let mut searches: Vec<Search<'_>> = Vec::with_capacity(keys.len());
+        for (index, key) in keys.iter().enumerate() {
+            match get_from_memory(&view, keyspace, key, sequence) {
+                Some(found) => results[index] = Ok(found),
+                None => searches.extend(shape.map(|shape| Search::new(index, key, shape))),
+            }
+        }
+        self.search_tables(&mut searches, sequence, fill_cache, &mut results);
+        results
+    }
+
+    /// Advances every search to its first block that is not cached, reads those blocks together, and goes on until all are done.
+    fn search_tables(
+        &self,
+        searches: &mut [Search<'_>],
+        sequence: SequenceNumber,
+        fill_cache: bool,
+        results: &mut [Result<Option<PinnedSlice>>],
+    ) {
+        for search in searches.iter_mut() {
+            search.advance(sequence, results);
+        }
+        loop {
+            let waiting: Vec<usize> = (0..searches.len()).filter(|&at| searches[at].wanted.is_some()).collect();
+            match waiting[..] {
+                [] => return,
+                [one] => {
+                    searches[one].read_alone(sequence, fill_cache, results);
+                    searches[one].advance(sequence, results);
+                }
+                _ => {
+                    self.read_together(searches, &waiting, sequence, fill_cache, results);
+                    for at in waiting {
+                        searches[at].advance(sequence, results);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads the wanted block of every waiting search, each block once.
+    fn read_together(
+        &self,
+        searches: &mut [Search<'_>],
+        waiting: &[usize],
+        sequence: SequenceNumber,
+        fill_cache: bool,
+        results: &mut [Result<Option<PinnedSlice>>],
+    ) {
+        let mut by_block: HashMap<(*const TableReader, BlockHandle), Vec<usize>> = HashMap::with_capacity(waiting.len());
+        for &at in waiting {
+            if let Some((reader, handle)) = &searches[at].wanted {
+                by_block.entry((Arc::as_ptr(reader), *handle)).or_default().push(at);
+            }
+        }
+        let groups: Vec<Vec<usize>> = by_block.into_values().collect();
+        let mut queue = self.environment.disk.queue(READ_DEPTH.min(groups.len()));
+        for (token, group) in groups.iter().enumerate() {
+            if let Some((reader, handle)) = &searches[group[0]].wanted {
+                queue.push(reader.request(*handle, token as u64));
+            }
+        }
+        queue.submit();
+        while let Some(completion) = queue.wait() {
+            let group = &groups[completion.token as usize];
+            self.admit(searches, group, completion, sequence, fill_cache, results);
+        }
+    }
+
+    fn admit(
+        &self,
+        searches: &mut [Search<'_>],
+        group: &[usize],
+        completion: Completion,
+        sequence: SequenceNumber,
+        fill_cache: bool,
+        results: &mut [Result<Option<PinnedSlice>>],
+    ) {
+        let Some((reader, handle)) = searches[group[0]].wanted.clone() else { return };
+        let block = reader.admit(handle, completion, fill_cache);
+        for &at in group {
+            let search = &mut searches[at];
+            search.wanted = None;
+            let found = block.as_ref().map_err(Error::clone);
+            let found = found.and_then(|block| TableReader::find(block, search.key, search.hash, sequence));
+            search.take(found, results);
+        }
+    }
+}
+
+/// `Some` if a memtable decides: a value, or a tombstone (`Some(None)`).
+#[inline]
+fn get_from_memory(
+    view: &View,
+    keyspace: KeyspaceId,
+    key: &[u8],
+    sequence: SequenceNumber,
+) -> Option<Option<PinnedSlice>> {
+    for generation in view.generations() {
+        let Some(memtable) = generation.memtable(keyspace) else { continue };
+        if let Some((tag, value)) = memtable.get(key, sequence) {
+            return Some(match tag.kind() {
+                // SAFETY: the bytes live in the memtable's arena, where entries never change, until the last Arc goes.
+                Kind::Put => Some(unsafe { PinnedSlice::new(memtable.clone(), value) }),
+                Kind::Delete => None,
+            });
+        }
+    }
+    None
+}
+
+#[inline]
+fn value_of(tag: Tag, value: PinnedSlice) -> Option<PinnedSlice> {
+    match tag.kind() {
+        Kind::Put => Some(value),
+        Kind::Delete => None,
+    }
+}
+
+/// The tables of a shape that may hold a key, newest first.
+#[derive(Debug)]
+struct Candidates<'a> {
+    shape: &'a Arc<Shape>,
+    key: &'a [u8],
+    level: usize,
+    index: usize,
+}
+
+/// Up to [`CANDIDATES_MAX`] readers.
+struct Readers<'a> {
+    list: [Option<&'a Arc<TableReader>>; CANDIDATES_MAX],
+    count: usize,
+}
+
+impl<'a> Readers<'a> {
+    #[inline]
+    fn iter(&self) -> impl Iterator<Item = &'a Arc<TableReader>> {
+        self.list[..self.count].iter().flatten().copied()
+    }
+}
+
+impl<'a> Candidates<'a> {
+    fn new(shape: &'a Arc<Shape>, key: &'a [u8]) -> Candidates<'a> {
+        Candidates { shape, key, level: 0, index: 0 }
+    }
+
+    #[inline]
+    fn done(&self) -> bool {
+        self.level >= LEVEL_COUNT
+    }
+
+    /// The next table that may hold the key by its key range.
+    #[inline]
+    fn next(&mut self) -> Result<Option<&'a Arc<TableReader>>> {
+        while self.level == 0 {
+            match self.shape.level(0).tables().get(self.index) {
+                Some(table) => {
+                    self.index += 1;
+                    if table.covers(self.key) {
+                        return table.reader().map(Some);
+                    }
+                }
+                None => self.level = 1,
+            }
+        }
+        while self.level < LEVEL_COUNT {
+            let level = self.shape.level(self.level);
+            self.level += 1;
+            if !level.is_empty()
+                && let Some(table) = level.find(self.key)
+            {
+                return table.reader().map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The next few, with their filters on the way into the CPU's cache.
+    #[inline]
+    fn next_group(&mut self, hash: u64) -> Result<Readers<'a>> {
+        let mut readers = Readers { list: [None; CANDIDATES_MAX], count: 0 };
+        while readers.count < CANDIDATES_MAX {
+            let Some(reader) = self.next()? else { break };
+            reader.prefetch_filter(hash);
+            readers.list[readers.count] = Some(reader);
+            readers.count += 1;
+        }
+        Ok(readers)
+    }
+}
+
+/// One key of a multi_get on its way through the tables.
+#[derive(Debug)]
+struct Search<'a> {
+    /// Where its result goes.
+    index: usize,
+    key: &'a [u8],
+    hash: u64,
+    candidates: Candidates<'a>,
+    /// The block that it needs next and that is not cached.
+    wanted: Option<(&'a Arc<TableReader>, BlockHandle)>,
+    done: bool,
+}
+
+impl<'a> Search<'a> {
+    fn new(index: usize, key: &'a [u8], shape: &'a Arc<Shape>) -> Search<'a> {
+        let candidates = Candidates::new(shape, key);
+        Search { index, key, hash: key_hash(key), candidates, wanted: None, done: false }
+    }
+
+    /// Goes on until the key is decided or a block is wanted.
+    fn advance(&mut self, sequence: SequenceNumber, results: &mut [Result<Option<PinnedSlice>>]) {
+        while !self.done && self.wanted.is_none() {
+            if let Err(error) = self.advance_one(sequence, results) {
+                results[self.index] = Err(error);
+                self.done = true;
+            }
+        }
+    }
+
+    fn advance_one(
+        &mut self,
+        sequence: SequenceNumber,
+        results: &mut [Result<Option<PinnedSlice>>],
+    ) -> Result<()> {
+        let Some(reader) = self.candidates.next()? else {
+            self.done = true;
+            return Ok(());
+        };
+        if !reader.may_contain(self.hash) {
+            return Ok(());
+        }
+        let Some(handle) = reader.locate(self.key)? else { return Ok(()) };
+        match reader.cached(handle) {
+            Some(block) => self.take(TableReader::find(&block, self.key, self.hash, sequence), results),
+            None => self.wanted = Some((reader, handle)),
+        }
+        Ok(())
+    }
+
+    /// Takes what a block said about the key.
+    fn take(
+        &mut self,
+        found: Result<Option<(Tag, PinnedSlice)>>,
+        results: &mut [Result<Option<PinnedSlice>>],
+    ) {
+        match found {
+            Ok(None) => return,
+            Ok(Some((tag, value))) => results[self.index] = Ok(value_of(tag, value)),
+            Err(error) => results[self.index] = Err(error),
+        }
+        self.done = true;
+    }
+
+    /// Reads the wanted block with one plain read: for a single block that beats a ring.
+    fn read_alone(
+        &mut self,
+        sequence: SequenceNumber,
+        fill_cache: bool,
+        results: &mut [Result<Option<PinnedSlice>>],
+    ) {
+        let Some((reader, handle)) = self.wanted.take() else { return };
+        let mut request = reader.request(handle, 0);
+        let result = io::read_full(&*request.file, request.offset, &mut request.buffer);
+        let completion = Completion { token: 0, buffer: request.buffer, result };
+        let block = reader.admit(handle, completion, fill_cache);
+        self.take(block.and_then(|block| TableReader::find(&block, self.key, self.hash, sequence)), results);
+    }
+}

@@ -1,0 +1,74 @@
+//! Snapshots: sequence numbers that flushes and compactions must respect while somebody holds them.
+
+use crate::base::key::SequenceNumber;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The live snapshots of a database, with how often each is held.
+#[derive(Debug, Default)]
+pub(crate) struct Snapshots {
+    live: Mutex<BTreeMap<SequenceNumber, usize>>,
+}
+
+impl Snapshots {
+    /// Takes a snapshot at the newest visible sequence number.
+    pub(crate) fn take(self: &Arc<Self>, visible: &AtomicU64) -> Snapshot {
+        let mut live = self.live.lock();
+        // Read inside the lock: a job that lists snapshots before this line works on entries that are visible already.
+        let sequence = visible.load(Ordering::Acquire);
+        *live.entry(sequence).or_insert(0) += 1;
+        Snapshot { held: Arc::new(Held { sequence, snapshots: Arc::clone(self) }) }
+    }
+
+    /// All live snapshots, ascending.
+    pub(crate) fn list(&self) -> Vec<SequenceNumber> {
+        self.live.lock().keys().copied().collect()
+    }
+
+    /// How many handles are alive.
+    pub(crate) fn count(&self) -> usize {
+        self.live.lock().values().sum()
+    }
+}
+
+struct Held {
+    sequence: SequenceNumber,
+    snapshots: Arc<Snapshots>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut live = self.snapshots.live.lock();
+        if let Some(count) = live.get_mut(&self.sequence) {
+            *count -= 1;
+            if *count == 0 {
+                live.remove(&self.sequence);
+            }
+        }
+    }
+}
+
+/// A view of all keyspaces as they were at one moment. Cheap to take and to clone.
+///
+/// While one is alive, compaction keeps every version that it sees: a snapshot held for long costs disk space. It
+/// does not keep memtables or files from being replaced.
+#[derive(Clone)]
+pub struct Snapshot {
+    held: Arc<Held>,
+}
+
+impl Snapshot {
+    /// Position in the order of all commits: it sees those up to here.
+    pub fn sequence(&self) -> u64 {
+        self.held.sequence
+    }
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Snapshot({})", self.held.sequence)
+    }
+}

@@ -1,0 +1,146 @@
+//! Compaction: merges the inputs of a plan into new tables of the output level.
+//!
+//! Promises:
+//! 1. No input is changed or removed; the caller forgets inputs only by the same manifest edit that adds the outputs.
+//! 2. Versions of one user key are never split over two tables.
+//! 3. On any error, also when the database closes, no output file is left.
+
+use crate::base::cursor::EntryCursor;
+use crate::base::error::Result;
+use crate::base::key::{SequenceNumber, Tag};
+use crate::base::limits::LEVEL_COUNT;
+use crate::file::table_cursor::{ReadAhead, TableCursorOptions};
+use crate::format::table_info::TableInfo;
+use crate::job::counters::LevelWork;
+use crate::job::output::{JobContext, Output};
+use crate::job::pick::Plan;
+use crate::job::retain::{Retain, Verdict};
+use crate::version::level_cursor::LevelCursor;
+use crate::version::merge::MergeCursor;
+use crate::version::source::Source;
+use crate::version::table::Table;
+use std::sync::Arc;
+
+/// Entries between two looks at whether the database is closing.
+const CHECK_EVERY: u64 = 4096;
+
+/// Runs a plan that is not a move.
+///
+/// # Errors
+/// [`Error::Corruption`](crate::Error::Corruption) of an input, an I/O error, or [`Error::Closed`](crate::Error::Closed).
+pub fn compact(
+    context: &JobContext,
+    plan: &Plan,
+    snapshots: Vec<SequenceNumber>,
+) -> Result<(Vec<TableInfo>, LevelWork)> {
+    let mut work = LevelWork { jobs: 1, ..LevelWork::default() };
+    for (level, table) in &plan.inputs {
+        let bytes = table.info().file_bytes;
+        if *level == plan.output_level {
+            work.read_lower_bytes += bytes;
+        } else {
+            work.read_upper_bytes += bytes;
+        }
+    }
+    let mut output = Output::new(context, plan.keyspace, plan.output_level, &plan.options);
+    let mut retain = Retain::new(snapshots, is_bottom(plan));
+    let mut cuts = Cuts::new(plan);
+    let mut last_key: Vec<u8> = Vec::new();
+    let mut cursor = MergeCursor::new(sources(plan)?);
+    cursor.seek_to_first()?;
+    while cursor.valid() {
+        let (key, tag) = (cursor.key(), cursor.tag());
+        let same_key = work.keys_in > 0 && key == &last_key[..];
+        if !same_key {
+            if cuts.due(key, output.table_bytes()) {
+                output.cut()?;
+            }
+            last_key.clear();
+            last_key.extend_from_slice(key);
+        }
+        match retain.decide(same_key, tag, || covered_below(plan, key)) {
+            Verdict::Keep => output.add(key, tag, cursor.value())?,
+            Verdict::KeepOld => output.add(key, Tag(u64::from(tag.kind_byte())), cursor.value())?,
+            Verdict::Drop => work.keys_dropped += 1,
+        }
+        work.keys_in += 1;
+        if work.keys_in % CHECK_EVERY == 0 {
+            context.check_open()?;
+        }
+        cursor.next()?;
+    }
+    let tables = output.finish()?;
+    work.write_bytes = tables.iter().map(|info| info.file_bytes).sum();
+    Ok((tables, work))
+}
+
+/// L0 tables each by themselves, newest first; the tables of a sorted level one after the other.
+fn sources(plan: &Plan) -> Result<Vec<Source>> {
+    let options = TableCursorOptions { fill_cache: false, read_ahead: ReadAhead::Full };
+    let mut sources = Vec::new();
+    for level in 0..LEVEL_COUNT {
+        let tables: Vec<Arc<Table>> =
+            plan.inputs.iter().filter(|(at, _)| *at == level).map(|(_, table)| Arc::clone(table)).collect();
+        if level == 0 {
+            for table in tables {
+                sources.push(Source::Table(Box::new(table.reader()?.cursor(options.clone()))));
+            }
+        } else if !tables.is_empty() {
+            sources.push(Source::Level(Box::new(LevelCursor::over_tables(tables, options.clone()))));
+        }
+    }
+    Ok(sources)
+}
+
+/// True if no level below the output holds anything of the plan's key range.
+fn is_bottom(plan: &Plan) -> bool {
+    let Some((smallest, largest)) = plan.key_range() else { return true };
+    let below = &plan.shape.levels()[plan.output_level + 1..];
+    below.iter().all(|level| level.overlapping_tables(smallest, largest).next().is_none())
+}
+
+/// True if a level below the output may hold `key`.
+fn covered_below(plan: &Plan, key: &[u8]) -> bool {
+    plan.shape.levels()[plan.output_level + 1..].iter().any(|level| level.find(key).is_some())
+}
+
+/// Where output tables are cut: at table size, and before a table would meet too much of the level below.
+struct Cuts<'a> {
+    grandparents: &'a [Arc<Table>],
+    index: usize,
+    met_bytes: u64,
+    met_bytes_max: u64,
+    table_bytes: u64,
+}
+
+impl<'a> Cuts<'a> {
+    fn new(plan: &'a Plan) -> Cuts<'a> {
+        let below = plan.shape.levels().get(plan.output_level + 1);
+        let table_bytes = plan.options.table_bytes;
+        Cuts {
+            grandparents: below.map_or(&[], |level| level.tables()),
+            index: 0,
+            met_bytes: 0,
+            met_bytes_max: table_bytes.saturating_mul(u64::from(plan.options.level_fanout)),
+            table_bytes,
+        }
+    }
+
+    #[inline]
+    fn due(&mut self, key: &[u8], written_bytes: u64) -> bool {
+        while let Some(table) = self.grandparents.get(self.index) {
+            if &table.info().largest[..] >= key {
+                break;
+            }
+            if written_bytes > 0 {
+                self.met_bytes += table.info().file_bytes;
+            }
+            self.index += 1;
+        }
+        let due = written_bytes >= self.table_bytes || (written_bytes > 0 && self.met_bytes > self.met_bytes_max);
+        if due {
+            self.met_bytes = 0;
+        }
+        due
+    }
+}

@@ -1,0 +1,10 @@
+//! Floor 6: background work. What to do is decided by pure functions; one thin place each does it.
+
+pub mod compact;
+pub mod counters;
+pub mod flush;
+pub mod output;
+pub mod pace;
+pub mod pick;
+pub mod pool;
+pub mod retain;

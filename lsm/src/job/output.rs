@@ -1,0 +1,131 @@
+//! The tables that a flush or compaction writes: made one after the other, cut at table size, removed if the job fails.
+
+use crate::base::error::{Error, Result};
+use crate::base::key::{FileNumber, KeyspaceId, Tag};
+use crate::base::options::KeyspaceOptions;
+use crate::file::name;
+use crate::file::table_writer::{TableSpec, TableWriter};
+use crate::format::table_info::TableInfo;
+use crate::io::Disk;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// What every job needs.
+#[derive(Debug)]
+pub struct JobContext {
+    /// Where files are reached.
+    pub disk: Arc<dyn Disk>,
+    /// The database directory.
+    pub directory: PathBuf,
+    /// The next free file number.
+    pub next_file: AtomicU64,
+    /// Set when the database closes: long jobs give up.
+    pub closing: AtomicBool,
+}
+
+impl JobContext {
+    /// A file number that nobody else gets.
+    pub fn new_file(&self) -> FileNumber {
+        FileNumber(self.next_file.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// `Err(Closed)` once the database closes.
+    pub fn check_open(&self) -> Result<()> {
+        if self.closing.load(Ordering::Relaxed) { Err(Error::Closed) } else { Ok(()) }
+    }
+}
+
+/// Writes sorted entries to as many tables as they need.
+#[derive(Debug)]
+pub struct Output<'a> {
+    context: &'a JobContext,
+    keyspace: KeyspaceId,
+    level: usize,
+    options: &'a KeyspaceOptions,
+    writer: Option<(PathBuf, TableWriter)>,
+    made: Vec<PathBuf>,
+    done: Vec<TableInfo>,
+    finished: bool,
+}
+
+impl<'a> Output<'a> {
+    /// Output for one level of a keyspace.
+    pub fn new(
+        context: &'a JobContext,
+        keyspace: KeyspaceId,
+        level: usize,
+        options: &'a KeyspaceOptions,
+    ) -> Output<'a> {
+        Output { context, keyspace, level, options, writer: None, made: vec![], done: vec![], finished: false }
+    }
+
+    /// Bytes of the table being written.
+    #[inline]
+    pub fn table_bytes(&self) -> u64 {
+        self.writer.as_ref().map_or(0, |(_, writer)| writer.file_bytes())
+    }
+
+    /// Appends an entry; keys ascend.
+    pub fn add(&mut self, key: &[u8], tag: Tag, value: &[u8]) -> Result<()> {
+        if let Some((_, writer)) = &mut self.writer {
+            return writer.add(key, tag, value);
+        }
+        self.start()?.add(key, tag, value)
+    }
+
+    #[cold]
+    fn start(&mut self) -> Result<&mut TableWriter> {
+        let number = self.context.new_file();
+        let path = name::table(&self.context.directory, number);
+        let spec = TableSpec {
+            table_id: number.0,
+            block_bytes: self.options.block_bytes,
+            compression: self.options.compression[self.level],
+            filter: self.options.filter,
+            keyspace: self.keyspace,
+            level: self.level as u8,
+        };
+        self.made.push(path.clone());
+        let writer = TableWriter::create(&self.context.disk, &path, spec)?;
+        Ok(&mut self.writer.insert((path, writer)).1)
+    }
+
+    /// Ends the current table; the next entry begins another. Only between two user keys.
+    pub fn cut(&mut self) -> Result<()> {
+        if let Some((_, writer)) = self.writer.take() {
+            self.done.push(writer.finish()?);
+        }
+        Ok(())
+    }
+
+    /// Ends the last table and makes all names durable.
+    ///
+    /// # Errors
+    /// As the writes behind it; the tables are then removed on drop.
+    pub fn finish(mut self) -> Result<Vec<TableInfo>> {
+        self.cut()?;
+        if !self.done.is_empty() {
+            let directory = &self.context.directory;
+            self.context.disk.sync_directory(directory).map_err(|e| Error::io("sync", directory, e))?;
+        }
+        self.finished = true;
+        Ok(std::mem::take(&mut self.done))
+    }
+}
+
+impl Drop for Output<'_> {
+    fn drop(&mut self) {
+        self.writer = None;
+        if !self.finished {
+            remove_all(&*self.context.disk, &self.made);
+        }
+    }
+}
+
+/// Removes files that no manifest names. A failure is left to the next open, which removes strays.
+pub fn remove_all(disk: &dyn Disk, paths: &[impl AsRef<Path>]) {
+    for path in paths {
+        let _ = disk.remove(path.as_ref());
+    }
+}

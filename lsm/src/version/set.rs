@@ -1,0 +1,258 @@
+//! The version set: keyspaces, their shapes, and the manifest that makes every change of them durable.
+//!
+//! Promises:
+//! 1. A change is first checked, then made durable, then visible to the caller. A change that fails its check changes nothing.
+//! 2. Tables that an edit removes are marked obsolete only after the edit is durable.
+//! 3. When a manifest write fails the set refuses all further changes (the writer keeps the error).
+
+use crate::base::error::{Error, Result};
+use crate::base::key::{FileNumber, KeyspaceId, SequenceNumber};
+use crate::file::manifest::{self, ManifestWriter};
+use crate::file::name;
+use crate::format::edit::{KeyspaceRecord, LogMark, VersionEdit};
+use crate::version::shape::Shape;
+use crate::version::table::{Table, TableContext};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// A manifest is written anew when it is this large and several times the size of a snapshot.
+const MANIFEST_BYTES_SOFT: u64 = 1 << 20;
+
+/// One keyspace.
+#[derive(Clone, Debug)]
+pub struct KeyspaceState {
+    /// Number, name, options.
+    pub record: KeyspaceRecord,
+    /// Its tables.
+    pub shape: Arc<Shape>,
+}
+
+/// See the head of the file.
+#[derive(Debug)]
+pub struct VersionSet {
+    context: Arc<TableContext>,
+    keyspaces: Vec<KeyspaceState>,
+    next_file: u64,
+    last_sequence: SequenceNumber,
+    log: LogMark,
+    promised: u64,
+    writer: Option<ManifestWriter>,
+    snapshot_bytes: u64,
+    manifest_path: PathBuf,
+}
+
+impl VersionSet {
+    /// A set for a new database, with one keyspace.
+    pub fn new(context: Arc<TableContext>, default: KeyspaceRecord) -> VersionSet {
+        let manifest_path = context.directory.join(name::CURRENT);
+        VersionSet {
+            context,
+            keyspaces: vec![KeyspaceState { record: default, shape: Arc::default() }],
+            next_file: 1,
+            last_sequence: 0,
+            log: LogMark::default(),
+            promised: 0,
+            writer: None,
+            snapshot_bytes: 0,
+            manifest_path,
+        }
+    }
+
+    /// Reads the set of a database; `None` if there is no CURRENT. It takes changes after [`VersionSet::rewrite`].
+    ///
+    /// # Errors
+    /// [`Error::Corruption`] for a damaged manifest or one whose edits contradict each other; I/O errors.
+    pub fn recover(context: Arc<TableContext>) -> Result<Option<VersionSet>> {
+        let Some(contents) = manifest::read(&context.disk, &context.directory)? else { return Ok(None) };
+        let manifest_path = name::manifest(&context.directory, contents.number);
+        let mut set = VersionSet {
+            context,
+            keyspaces: Vec::new(),
+            next_file: 1,
+            last_sequence: 0,
+            log: LogMark::default(),
+            promised: 0,
+            writer: None,
+            snapshot_bytes: 0,
+            manifest_path,
+        };
+        for edit in &contents.edits {
+            let shapes = set.check(edit)?;
+            set.adopt(edit, shapes);
+        }
+        if set.keyspaces.is_empty() {
+            return Err(Error::corruption(&set.manifest_path, 0, "no default keyspace"));
+        }
+        set.next_file = set.next_file.max(contents.number.0 + 1);
+        Ok(Some(set))
+    }
+
+    /// All keyspaces, by number.
+    pub fn keyspaces(&self) -> &[KeyspaceState] {
+        &self.keyspaces
+    }
+
+    /// A keyspace by name.
+    pub fn keyspace(&self, name: &str) -> Option<&KeyspaceState> {
+        self.keyspaces.iter().find(|keyspace| keyspace.record.name == name)
+    }
+
+    /// Shapes by keyspace number, for a view.
+    pub fn shapes(&self) -> Vec<Arc<Shape>> {
+        self.keyspaces.iter().map(|keyspace| Arc::clone(&keyspace.shape)).collect()
+    }
+
+    /// The next file number that the manifest knows to be free.
+    pub fn next_file(&self) -> u64 {
+        self.next_file
+    }
+
+    /// Largest sequence number in tables.
+    pub fn last_sequence(&self) -> SequenceNumber {
+        self.last_sequence
+    }
+
+    /// Where the log begins that is not in tables.
+    pub fn log(&self) -> LogMark {
+        self.log
+    }
+
+    /// The log was durable up to here when the last edit was written.
+    pub fn promised(&self) -> u64 {
+        self.promised
+    }
+
+    /// Number of the manifest being written.
+    pub fn manifest_number(&self) -> Option<FileNumber> {
+        self.writer.as_ref().map(ManifestWriter::number)
+    }
+
+    /// True when the manifest has grown enough to be written anew.
+    pub fn wants_rewrite(&self) -> bool {
+        let bytes = self.writer.as_ref().map_or(0, ManifestWriter::bytes);
+        bytes > MANIFEST_BYTES_SOFT && bytes > self.snapshot_bytes * 4
+    }
+
+    /// Starts manifest `number` with a snapshot of the set after `edit`, and puts it in force. Makes `edit` durable as well.
+    ///
+    /// # Errors
+    /// As [`ManifestWriter::create`]; the set is unchanged then, and takes no further change if it had no manifest before.
+    pub fn rewrite(&mut self, number: FileNumber, edit: &VersionEdit) -> Result<()> {
+        let shapes = self.check(edit)?;
+        let mut next = VersionSet {
+            context: Arc::clone(&self.context),
+            keyspaces: self.keyspaces.clone(),
+            next_file: self.next_file,
+            last_sequence: self.last_sequence,
+            log: self.log,
+            promised: self.promised,
+            writer: None,
+            snapshot_bytes: 0,
+            manifest_path: name::manifest(&self.context.directory, number),
+        };
+        let gone = next.adopt(edit, shapes);
+        next.next_file = next.next_file.max(number.0 + 1);
+        let snapshot = next.snapshot();
+        let writer = ManifestWriter::create(&self.context.disk, &self.context.directory, number, &snapshot)?;
+        next.snapshot_bytes = writer.bytes();
+        next.writer = Some(writer);
+        *self = next;
+        gone.iter().for_each(|table| table.mark_obsolete());
+        Ok(())
+    }
+
+    /// Makes `edit` durable and adopts it.
+    ///
+    /// # Errors
+    /// As [`ManifestWriter::append`]; the set is unchanged then.
+    pub fn apply(&mut self, edit: &VersionEdit) -> Result<()> {
+        let shapes = self.check(edit)?;
+        let writer = self.writer.as_mut().ok_or(Error::Closed)?;
+        writer.append(edit)?;
+        let gone = self.adopt(edit, shapes);
+        gone.iter().for_each(|table| table.mark_obsolete());
+        Ok(())
+    }
+
+    /// The shapes after `edit`, by keyspace number, or why it cannot be.
+    fn check(&self, edit: &VersionEdit) -> Result<Vec<(usize, Arc<Shape>)>> {
+        let wrong = |detail: String| Error::corruption(&self.manifest_path, 0, detail);
+        let count = self.keyspaces.len() + edit.keyspaces.len();
+        for (index, record) in edit.keyspaces.iter().enumerate() {
+            if record.id.0 as usize != self.keyspaces.len() + index {
+                return Err(wrong(format!("keyspace {} is out of order", record.id.0)));
+            }
+        }
+        let touched = edit.added.iter().map(|(id, _, _)| *id).chain(edit.removed.iter().map(|(id, _, _)| *id));
+        let mut touched: Vec<KeyspaceId> = touched.collect();
+        touched.sort_unstable();
+        touched.dedup();
+        let mut shapes = Vec::new();
+        for id in touched {
+            let index = id.0 as usize;
+            if index >= count {
+                return Err(wrong(format!("an edit names keyspace {index}, there are {count}")));
+            }
+            let old = self.keyspaces.get(index).map(|keyspace| Arc::clone(&keyspace.shape)).unwrap_or_default();
+            let removed: Vec<_> = edit.removed.iter().filter(|(of, _, _)| *of == id).collect();
+            let removed: Vec<_> = removed.iter().map(|(_, level, number)| (usize::from(*level), *number)).collect();
+            let added = edit.added.iter().filter(|(of, _, _)| *of == id);
+            let added: Vec<_> = added
+                .map(|(_, level, info)| {
+                    // A moved table keeps its reader and its cached blocks.
+                    let number = FileNumber(info.table_id);
+                    let moved = removed.iter().find(|(_, gone)| *gone == number);
+                    let moved = moved.and_then(|(from, _)| {
+                        old.level(*from).tables().iter().find(|table| table.number() == number)
+                    });
+                    let fresh = || Arc::new(Table::new(info.clone(), Arc::clone(&self.context)));
+                    (usize::from(*level), moved.map_or_else(fresh, Arc::clone))
+                })
+                .collect();
+            shapes.push((index, Arc::new(old.apply(&removed, &added, &self.manifest_path)?)));
+        }
+        Ok(shapes)
+    }
+
+    /// Takes a checked edit in; returns the tables that no level holds any more.
+    fn adopt(&mut self, edit: &VersionEdit, shapes: Vec<(usize, Arc<Shape>)>) -> Vec<Arc<Table>> {
+        for record in &edit.keyspaces {
+            self.keyspaces.push(KeyspaceState { record: record.clone(), shape: Arc::default() });
+        }
+        let mut gone = Vec::new();
+        for (keyspace, level, number) in &edit.removed {
+            let moved = edit.added.iter().any(|(_, _, info)| info.table_id == number.0);
+            let level = self.keyspaces[keyspace.0 as usize].shape.level(usize::from(*level));
+            let table = level.tables().iter().find(|table| table.number() == *number);
+            gone.extend(table.filter(|_| !moved).map(Arc::clone));
+        }
+        for (index, shape) in shapes {
+            self.keyspaces[index].shape = shape;
+        }
+        let highest = edit.added.iter().map(|(_, _, info)| info.table_id + 1).max().unwrap_or(0);
+        self.next_file = self.next_file.max(edit.next_file.unwrap_or(0)).max(highest);
+        self.last_sequence = self.last_sequence.max(edit.last_sequence.unwrap_or(0));
+        self.log = edit.log.unwrap_or(self.log);
+        self.promised = self.promised.max(edit.promised.unwrap_or(0));
+        gone
+    }
+
+    /// The whole set as one edit.
+    fn snapshot(&self) -> VersionEdit {
+        let mut edit = VersionEdit {
+            next_file: Some(self.next_file),
+            last_sequence: Some(self.last_sequence),
+            log: Some(self.log),
+            promised: Some(self.promised),
+            ..VersionEdit::default()
+        };
+        for keyspace in &self.keyspaces {
+            edit.keyspaces.push(keyspace.record.clone());
+            for (level, tables) in keyspace.shape.levels().iter().enumerate() {
+                let added = tables.tables().iter().map(|t| (keyspace.record.id, level as u8, t.info().clone()));
+                edit.added.extend(added);
+            }
+        }
+        edit
+    }
+}

@@ -1,0 +1,83 @@
+//! One sorted source of a merge: a memtable, a table or a sorted level. An enum, so that a step is a jump and not a
+//! virtual call.
+
+use crate::base::cursor::EntryCursor;
+use crate::base::error::Result;
+use crate::base::key::Tag;
+use crate::base::slice::PinnedSlice;
+use crate::file::table_cursor::TableCursor;
+use crate::mem::memtable_cursor::MemtableCursor;
+use crate::version::level_cursor::LevelCursor;
+
+/// A source of entries.
+#[derive(Debug)]
+pub enum Source {
+    /// A memtable.
+    Memtable(MemtableCursor),
+    /// One table.
+    Table(Box<TableCursor>),
+    /// A sorted level.
+    Level(Box<LevelCursor>),
+}
+
+macro_rules! each {
+    ($self:expr, $cursor:ident => $call:expr) => {
+        match $self {
+            Source::Memtable($cursor) => $call,
+            Source::Table($cursor) => $call,
+            Source::Level($cursor) => $call,
+        }
+    };
+}
+
+impl EntryCursor for Source {
+    #[inline]
+    fn valid(&self) -> bool {
+        each!(self, cursor => cursor.valid())
+    }
+
+    #[inline]
+    fn key(&self) -> &[u8] {
+        each!(self, cursor => cursor.key())
+    }
+
+    #[inline]
+    fn tag(&self) -> Tag {
+        each!(self, cursor => cursor.tag())
+    }
+
+    #[inline]
+    fn value(&self) -> &[u8] {
+        each!(self, cursor => cursor.value())
+    }
+
+    fn pin_value(&self) -> PinnedSlice {
+        each!(self, cursor => cursor.pin_value())
+    }
+
+    fn seek_to_first(&mut self) -> Result<()> {
+        each!(self, cursor => cursor.seek_to_first())
+    }
+
+    fn seek_to_last(&mut self) -> Result<()> {
+        each!(self, cursor => cursor.seek_to_last())
+    }
+
+    fn seek(&mut self, key: &[u8], tag: Tag) -> Result<()> {
+        each!(self, cursor => cursor.seek(key, tag))
+    }
+
+    fn seek_before(&mut self, key: &[u8]) -> Result<()> {
+        each!(self, cursor => cursor.seek_before(key))
+    }
+
+    #[inline]
+    fn next(&mut self) -> Result<()> {
+        each!(self, cursor => cursor.next())
+    }
+
+    #[inline]
+    fn prev(&mut self) -> Result<()> {
+        each!(self, cursor => cursor.prev())
+    }
+}

@@ -1,0 +1,149 @@
+//! A table of a version: its description from the manifest, its reader once somebody needs it, and its end.
+//!
+//! Promises:
+//! 1. Opening a database opens no table: the reader is made at the first read.
+//! 2. A table that was marked obsolete is handed to the graveyard when the last version, cursor or compaction that
+//!    holds it lets go, and never before; the graveyard's owner unlinks it. It is marked only after the manifest that forgets it is durable.
+
+use crate::base::error::Result;
+use crate::base::key::FileNumber;
+use crate::file::name;
+use crate::file::table_reader::TableReader;
+use crate::format::table_info::TableInfo;
+use crate::io::Disk;
+use crate::mem::budget::MemoryBudget;
+use crate::mem::cache::BlockCache;
+use parking_lot::Mutex;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+/// What every table of a database needs to be read.
+#[derive(Debug)]
+pub struct TableContext {
+    /// Where the files are reached.
+    pub disk: Arc<dyn Disk>,
+    /// The database directory.
+    pub directory: PathBuf,
+    /// Read past the page cache.
+    pub direct: bool,
+    /// The block cache.
+    pub cache: Arc<BlockCache>,
+    /// The memory knob.
+    pub budget: Arc<MemoryBudget>,
+    /// Tables that nobody holds any more, to be unlinked.
+    pub graveyard: Mutex<Vec<FileNumber>>,
+}
+
+/// One table.
+pub struct Table {
+    info: TableInfo,
+    context: Arc<TableContext>,
+    reader: OnceLock<Arc<TableReader>>,
+    opening: Mutex<()>,
+    busy: AtomicBool,
+    obsolete: AtomicBool,
+}
+
+impl Table {
+    /// A table that the manifest describes.
+    pub fn new(info: TableInfo, context: Arc<TableContext>) -> Table {
+        Table {
+            info,
+            context,
+            reader: OnceLock::new(),
+            opening: Mutex::new(()),
+            busy: AtomicBool::new(false),
+            obsolete: AtomicBool::new(false),
+        }
+    }
+
+    /// Its file number.
+    pub fn number(&self) -> FileNumber {
+        FileNumber(self.info.table_id)
+    }
+
+    /// What the manifest says of it.
+    pub fn info(&self) -> &TableInfo {
+        &self.info
+    }
+
+    /// Its reader, opened on first use.
+    ///
+    /// # Errors
+    /// Whatever opening the file gives; the next call tries again.
+    #[inline]
+    pub fn reader(&self) -> Result<&Arc<TableReader>> {
+        match self.reader.get() {
+            Some(reader) => Ok(reader),
+            None => self.open(),
+        }
+    }
+
+    #[cold]
+    fn open(&self) -> Result<&Arc<TableReader>> {
+        let _one_opener = self.opening.lock();
+        if let Some(reader) = self.reader.get() {
+            return Ok(reader);
+        }
+        let context = &self.context;
+        let path = name::table(&context.directory, self.number());
+        let cache = Arc::clone(&context.cache);
+        let reader =
+            TableReader::open(&context.disk, &path, &self.info, context.direct, cache, &context.budget)?;
+        Ok(self.reader.get_or_init(|| reader))
+    }
+
+    /// True if `key` lies inside the key range of the table.
+    #[inline]
+    pub fn covers(&self, key: &[u8]) -> bool {
+        key >= &self.info.smallest[..] && key <= &self.info.largest[..]
+    }
+
+    /// True if the key range of the table meets `smallest..=largest`.
+    pub fn overlaps(&self, smallest: &[u8], largest: &[u8]) -> bool {
+        &self.info.smallest[..] <= largest && &self.info.largest[..] >= smallest
+    }
+
+    /// Reserves the table for one compaction; false if another has it.
+    pub fn try_reserve(&self) -> bool {
+        !self.busy.swap(true, Ordering::Relaxed)
+    }
+
+    /// Gives the reservation back.
+    pub fn release(&self) {
+        self.busy.store(false, Ordering::Relaxed);
+    }
+
+    /// True while a compaction has it.
+    pub fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Relaxed)
+    }
+
+    /// Says that no manifest names the table any more.
+    pub fn mark_obsolete(&self) {
+        self.obsolete.store(true, Ordering::Release);
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        if self.obsolete.load(Ordering::Acquire) {
+            self.context.graveyard.lock().push(self.number());
+        }
+    }
+}
+
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:06}.sst[{}..={}, {} bytes]",
+            self.info.table_id,
+            self.info.smallest.escape_ascii(),
+            self.info.largest.escape_ascii(),
+            self.info.file_bytes
+        )
+    }
+}
