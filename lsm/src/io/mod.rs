@@ -38,7 +38,7 @@ pub struct OpenMode {
     /// With `create`: fail if it is there (`AlreadyExists`).
     pub exclusive: bool,
     /// Bypass the page cache. Offsets, lengths and buffer addresses are then multiples of
-    /// [`IO_ALIGN`](crate::base::limits::IO_ALIGN). A file system that refuses O_DIRECT (EINVAL) gets a buffered file instead.
+    /// [`IO_ALIGN`]. A file system that refuses O_DIRECT (EINVAL) gets a buffered file instead.
     pub direct: bool,
 }
 
