@@ -173,7 +173,7 @@ fn random_worlds_survive_power_cuts_and_kills() {
             }
             let power = random.one_in(2);
             if power {
-                disk.cut_power_at(disk.io_count() + random.below(120));
+                disk.cut_power_at(disk.io_count() + random.below(60));
             }
             let steps = 20 + random.below(60) as u32;
             let result = run(&disk, &mut world, &mut random, steps);
