@@ -146,7 +146,10 @@ pub struct Completion {
 }
 
 /// Several requests in flight at once, for one thread. Dropping it waits for what is in flight.
-pub trait Queue: Debug {
+///
+/// `Send` so that an idle owner (a cursor, a table writer) may move between threads before it makes its queue; once made,
+/// a queue is used and dropped by the thread that made it.
+pub trait Queue: Debug + Send {
     /// Adds a request; it may start at once or at the next `submit` or `wait`. Above the depth it waits inside.
     fn push(&mut self, request: Request);
     /// Starts everything that was pushed, without waiting.
