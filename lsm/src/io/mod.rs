@@ -9,7 +9,7 @@
 //! 2. `read_at` and `write_at` may be short, as the system calls are; [`read_full`] and [`write_full`] are not. A queued
 //!    request is carried out whole: it completes with fewer bytes than asked only for a read that met the end of file.
 //! 3. Data is durable after `sync_data` of the file (or a write with `durable` set, for the bytes of that write alone), a name after
-//!    `sync_directory` of its parent. Nothing else makes anything durable.
+//!    `sync_directory` of its parent. A directory is durable once it is made. Nothing else makes anything durable.
 //! 4. EINTR never leaves this floor. All other errors do, as they came.
 
 pub mod buffer;
@@ -55,7 +55,7 @@ impl OpenMode {
 pub trait Disk: Send + Sync + Debug {
     /// Name of the body, for stats and the log: "uring", "posix", "sim".
     fn name(&self) -> &'static str;
-    /// Makes a directory and its parents; fine if it is there.
+    /// Makes a directory and its parents, durably; fine if it is there.
     fn create_directory(&self, path: &Path) -> io::Result<()>;
     /// Names (not paths) in a directory, sorted.
     fn list(&self, path: &Path) -> io::Result<Vec<String>>;
@@ -204,5 +204,8 @@ pub fn read_whole(disk: &dyn Disk, path: &Path, limit: u64) -> io::Result<Vec<u8
 
 /// The parent directory of `path`, for `sync_directory`.
 pub fn parent(path: &Path) -> PathBuf {
-    path.parent().map_or_else(|| PathBuf::from("."), Path::to_owned)
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
 }

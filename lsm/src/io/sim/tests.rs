@@ -1,0 +1,369 @@
+//! Each promise of the simulated disk, and that it is as harsh as it says: a disk that loses nothing proves nothing.
+
+use super::*;
+use crate::io::{AlignedBuffer, Operation, Request as QueueRequest, read_whole, write_full};
+use std::collections::BTreeSet;
+
+const SEEDS: u64 = 300;
+
+fn write(disk: &SimDisk, path: &str, bytes: &[u8]) -> Arc<dyn File> {
+    let mode = OpenMode { write: true, create: true, ..OpenMode::READ };
+    let file = disk.open(Path::new(path), mode).unwrap();
+    write_full(&*file, 0, bytes, false).unwrap();
+    file
+}
+
+fn read(disk: &SimDisk, path: &str) -> Option<Vec<u8>> {
+    read_whole(disk, Path::new(path), 1 << 30).ok()
+}
+
+fn images(disk: &SimDisk) -> impl Iterator<Item = (LossModel, SimDisk)> + '_ {
+    let seeds = LossModel::ALL.into_iter().flat_map(|model| (0..SEEDS).map(move |s| (model, s)));
+    seeds.map(|(model, seed)| (model, disk.after_power_cut(seed, model)))
+}
+
+fn durable_file(disk: &SimDisk, path: &str, bytes: &[u8]) -> Arc<dyn File> {
+    let file = write(disk, path, bytes);
+    file.sync_data().unwrap();
+    disk.sync_directory(Path::new("/")).unwrap();
+    file
+}
+
+/// What `LossModel`s showed something else than the newest state.
+fn distinct(disk: &SimDisk, path: &str) -> BTreeSet<Option<Vec<u8>>> {
+    images(disk).map(|(_, image)| read(&image, path)).collect()
+}
+
+#[test]
+fn synced_data_under_a_synced_name_survives_every_cut() {
+    let disk = SimDisk::new(1);
+    let file = durable_file(&disk, "/f", b"synced");
+    write_full(&*file, 6, b" pending", false).unwrap();
+    for (model, image) in images(&disk) {
+        let bytes = read(&image, "/f").unwrap();
+        assert!(bytes.starts_with(b"synced"), "{model:?} lost synced bytes: {bytes:?}");
+    }
+}
+
+#[test]
+fn an_unsynced_name_can_be_lost_and_kept_whatever_happens_to_the_data() {
+    let disk = SimDisk::new(1);
+    write(&disk, "/f", b"data").sync_data().unwrap();
+    let seen = distinct(&disk, "/f");
+    assert_eq!(seen, BTreeSet::from([None, Some(b"data".to_vec())]));
+}
+
+#[test]
+fn a_synced_name_without_synced_data_can_be_empty_zeros_or_whole() {
+    let disk = SimDisk::new(1);
+    write(&disk, "/f", b"data");
+    disk.sync_directory(Path::new("/")).unwrap();
+    let seen = distinct(&disk, "/f");
+    let wanted = [b"".to_vec(), vec![0; 4], b"data".to_vec()].map(Some);
+    assert_eq!(seen, BTreeSet::from(wanted));
+}
+
+#[test]
+fn renames_and_unlinks_are_kept_or_lost_each_on_its_own() {
+    let disk = SimDisk::new(1);
+    durable_file(&disk, "/old", b"old");
+    durable_file(&disk, "/tmp", b"new");
+    durable_file(&disk, "/x", b"x");
+    disk.rename(Path::new("/tmp"), Path::new("/old")).unwrap();
+    disk.remove(Path::new("/x")).unwrap();
+    let mut seen = BTreeSet::new();
+    for (_, image) in images(&disk) {
+        let (old, tmp) = (read(&image, "/old").unwrap(), read(&image, "/tmp"));
+        match &old[..] {
+            b"old" => assert_eq!(tmp.unwrap(), b"new"),
+            b"new" => assert!(tmp.is_none(), "a rename is atomic"),
+            other => panic!("{other:?}"),
+        }
+        seen.insert((old, read(&image, "/x").is_some()));
+    }
+    assert_eq!(seen.len(), 4, "{seen:?}");
+    disk.sync_directory(Path::new("/")).unwrap();
+    assert_eq!(distinct(&disk, "/old"), BTreeSet::from([Some(b"new".to_vec())]));
+    assert_eq!(distinct(&disk, "/x"), BTreeSet::from([None]));
+}
+
+#[test]
+fn a_durable_write_covers_its_own_bytes_and_no_others() {
+    let disk = SimDisk::new(1);
+    let file = durable_file(&disk, "/f", &[b'a'; 8]);
+    write_full(&*file, 0, b"bb", false).unwrap();
+    write_full(&*file, 4, b"cc", true).unwrap();
+    write_full(&*file, 10, b"dd", true).unwrap();
+    let seen = distinct(&disk, "/f");
+    let wanted = [b"aaaaccaa\0\0dd".to_vec(), b"bbaaccaa\0\0dd".to_vec()].map(Some);
+    assert_eq!(seen, BTreeSet::from(wanted));
+}
+
+#[test]
+fn a_durable_write_is_not_undone_by_an_older_pending_one() {
+    let disk = SimDisk::new(1);
+    let file = durable_file(&disk, "/f", b"aaaa");
+    write_full(&*file, 0, b"bbbb", false).unwrap();
+    file.set_size(0).unwrap();
+    write_full(&*file, 0, b"cc", true).unwrap();
+    for (model, image) in images(&disk) {
+        let bytes = read(&image, "/f").unwrap();
+        assert!(bytes.starts_with(b"cc"), "{model:?}: {bytes:?}");
+    }
+}
+
+#[test]
+fn writes_tear_at_sectors_and_show_old_bytes_or_zeros() {
+    for (model, sector) in [(LossModel::Tear512, 512), (LossModel::Tear4096, 4096)] {
+        let disk = SimDisk::new(1);
+        let file = durable_file(&disk, "/f", &[1; 8192]);
+        write_full(&*file, 0, &[2; 16384], false).unwrap();
+        let (mut torn, mut holes) = (0, 0);
+        for seed in 0..SEEDS {
+            let bytes = read(&disk.after_power_cut(seed, model), "/f").unwrap();
+            assert!(bytes.len() == 8192 || bytes.len() == 16384);
+            let sectors: Vec<u8> = bytes
+                .chunks(sector)
+                .map(|sector| {
+                    assert!(sector.iter().all(|byte| *byte == sector[0]), "a sector is torn");
+                    sector[0]
+                })
+                .collect();
+            let inner = &sectors[..8192 / sector];
+            assert!(inner.iter().all(|byte| *byte == 1 || *byte == 2));
+            torn += u32::from(inner.contains(&1) && inner.contains(&2));
+            holes += u32::from(sectors[8192 / sector..].contains(&0));
+        }
+        assert!(torn > 20 && holes > 20, "{model:?}: torn {torn} holes {holes}");
+    }
+}
+
+#[test]
+fn later_writes_can_survive_without_earlier_ones_except_in_a_prefix() {
+    let disk = SimDisk::new(1);
+    let file = durable_file(&disk, "/f", &[0; 2]);
+    write_full(&*file, 0, b"1", false).unwrap();
+    write_full(&*file, 1, b"2", false).unwrap();
+    let seen = |model| -> BTreeSet<Vec<u8>> {
+        (0..SEEDS).map(|s| read(&disk.after_power_cut(s, model), "/f").unwrap()).collect()
+    };
+    assert_eq!(seen(LossModel::AnySubset).len(), 4);
+    assert_eq!(
+        seen(LossModel::KeepPrefix),
+        BTreeSet::from([b"\0\0".to_vec(), b"1\0".to_vec(), b"12".to_vec()])
+    );
+    assert_eq!(seen(LossModel::DropAll), BTreeSet::from([b"\0\0".to_vec()]));
+}
+
+#[test]
+fn the_death_of_the_process_loses_nothing_and_a_power_cut_after_it_still_can() {
+    let disk = SimDisk::new(1);
+    write(&disk, "/f", b"data");
+    let map = disk.map_shared(Path::new("/m"), 4096).unwrap();
+    let lock = disk.lock(Path::new("/LOCK")).unwrap();
+    // SAFETY: inside the map.
+    unsafe { *map.pointer().add(7) = 7 };
+    let next = disk.after_kill();
+    // SAFETY: inside the map. The dead process's map is not the next one's.
+    unsafe { *map.pointer().add(7) = 9 };
+    assert_eq!(read(&next, "/f").unwrap(), b"data");
+    assert_eq!(read(&next, "/m").unwrap()[7], 7);
+    assert!(disk.lock(Path::new("/LOCK")).is_err());
+    drop(next.lock(Path::new("/LOCK")).unwrap());
+    drop(lock);
+    assert!(distinct(&next, "/f").contains(&None));
+}
+
+#[test]
+fn a_map_page_shows_new_old_or_durable_bytes_after_a_cut() {
+    let disk = SimDisk::new(1);
+    let path = Path::new("/m");
+    let map = disk.map_shared(path, 8192).unwrap();
+    let file = disk.open(path, OpenMode { write: true, ..OpenMode::READ }).unwrap();
+    let store = |byte: u8| {
+        for page in [0, 4096] {
+            // SAFETY: inside the map; nobody else has it.
+            unsafe { *map.pointer().add(page) = byte };
+        }
+    };
+    store(1);
+    file.sync_data().unwrap();
+    disk.sync_directory(Path::new("/")).unwrap();
+    store(2);
+    for _ in 0..2000 {
+        file.size().unwrap();
+    }
+    store(3);
+    assert_eq!(read(&disk, "/m").unwrap()[4096], 3, "a read sees the stores");
+    let mut seen = BTreeSet::new();
+    for (_, image) in images(&disk) {
+        let bytes = read(&image, "/m").unwrap();
+        seen.insert((bytes[0], bytes[4096]));
+    }
+    let all: BTreeSet<(u8, u8)> = (1..=3).flat_map(|a| (1..=3).map(move |b| (a, b))).collect();
+    assert_eq!(seen, all);
+    file.sync_data().unwrap();
+    assert!(images(&disk).all(|(_, image)| read(&image, "/m").unwrap()[0] == 3));
+    write_full(&*file, 0, &[4], true).unwrap();
+    // SAFETY: inside the map.
+    assert_eq!(unsafe { *map.pointer() }, 4, "the map sees a write");
+    assert!(images(&disk).all(|(_, image)| read(&image, "/m").unwrap()[0] == 4));
+}
+
+#[test]
+fn the_cut_index_stops_the_world_there() {
+    let run = |cut: u64| {
+        let disk = SimDisk::new(5);
+        disk.cut_power_at(cut);
+        let result = (|| -> io::Result<()> {
+            let file = disk.open(Path::new("/f"), OpenMode::CREATE)?;
+            file.write_at(0, b"one", false)?;
+            file.sync_data()?;
+            disk.sync_directory(Path::new("/"))?;
+            file.write_at(0, b"two", false)?;
+            file.sync_data()
+        })();
+        (disk, result)
+    };
+    for cut in 0..6 {
+        let (disk, result) = run(cut);
+        assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::EIO));
+        assert!(disk.power_is_cut());
+        assert_eq!(disk.io_count(), cut + 1);
+        assert!(disk.list(Path::new("/")).is_err(), "nothing works after the cut");
+        let seen = distinct(&disk, "/f");
+        let is = |bytes: &[u8]| seen.contains(&Some(bytes.to_vec()));
+        match cut {
+            0..=3 => assert!(!is(b"two") && seen.contains(&None)),
+            4..=5 => assert!(is(b"one") && !seen.contains(&None)),
+            _ => unreachable!(),
+        }
+    }
+    assert!(run(6).1.is_ok());
+}
+
+#[test]
+fn a_failed_sync_is_not_healed_by_the_next_one() {
+    let disk = SimDisk::new(1);
+    let file = durable_file(&disk, "/f", b"old");
+    write_full(&*file, 0, b"new", false).unwrap();
+    disk.fail_matching(|call, _| call == Call::Sync, libc::EIO, true);
+    assert!(file.sync_data().is_err());
+    file.sync_data().unwrap();
+    assert_eq!(disk.fired(), 1);
+    assert!(distinct(&disk, "/f").contains(&Some(b"old".to_vec())));
+    write_full(&*file, 0, b"NEW", false).unwrap();
+    file.sync_data().unwrap();
+    assert_eq!(distinct(&disk, "/f"), BTreeSet::from([Some(b"NEW".to_vec())]));
+}
+
+#[test]
+fn faults_fire_where_they_are_armed_and_are_counted() {
+    let disk = SimDisk::new(1);
+    let file = write(&disk, "/dir.log", &[7; 100]);
+    let mut buffer = [0; 100];
+    disk.fail_at(disk.io_count() + 1, Fault::Short, true);
+    assert_eq!(file.read_at(0, &mut buffer).unwrap(), 100);
+    assert_eq!(file.read_at(0, &mut buffer).unwrap(), 50);
+    assert_eq!(file.read_at(0, &mut buffer).unwrap(), 100);
+    disk.fail_at(disk.io_count(), libc::EINTR, true);
+    assert_eq!(file.read_at(0, &mut buffer).unwrap(), 100, "EINTR never leaves the floor");
+    disk.fail_at(disk.io_count(), Fault::Flip, true);
+    file.read_at(0, &mut buffer).unwrap();
+    assert_eq!(buffer.iter().map(|byte| (byte ^ 7).count_ones()).sum::<u32>(), 1);
+    disk.fail_matching(|call, path| call == Call::Write && path.ends_with("other"), 5, false);
+    assert_eq!(file.write_at(0, &[1; 10], false).unwrap(), 10);
+    assert_eq!(disk.fired(), 3);
+    disk.fail_at(disk.io_count(), libc::ENOSPC, false);
+    for _ in 0..3 {
+        let error = file.write_at(0, &[1; 10], false).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOSPC));
+    }
+    assert_eq!(disk.fired(), 6);
+    disk.clear_faults();
+    assert_eq!(file.write_at(0, &[1; 10], false).unwrap(), 10);
+    assert!(disk.flip_bit(Path::new("/dir.log"), 0).is_ok());
+    assert!(disk.flip_bit(Path::new("/dir.log"), 800).is_err());
+}
+
+#[test]
+fn a_full_disk_takes_what_fits_then_refuses_until_space_returns() {
+    let disk = SimDisk::new(1);
+    let file = write(&disk, "/f", b"");
+    write(&disk, "/ballast", &[0; 64]);
+    disk.set_free_bytes(Some(10));
+    assert_eq!(file.write_at(0, &[1; 16], false).unwrap(), 10);
+    assert_eq!(file.write_at(10, &[1; 6], false).unwrap_err().raw_os_error(), Some(libc::ENOSPC));
+    assert_eq!(file.write_at(0, &[2; 10], false).unwrap(), 10, "overwriting needs no space");
+    disk.remove(Path::new("/ballast")).unwrap();
+    assert_eq!(disk.free_bytes(Path::new("/")).unwrap(), 64);
+    assert_eq!(file.write_at(10, &[1; 6], false).unwrap(), 6);
+    assert!(disk.fired() > 0);
+}
+
+#[test]
+fn every_subset_of_a_small_world_can_be_made() {
+    let disk = SimDisk::new(1);
+    let file = write(&disk, "/f", b"1");
+    write_full(&*file, 1, b"2", false).unwrap();
+    disk.rename(Path::new("/f"), Path::new("/g")).unwrap();
+    let pending = disk.pending();
+    assert_eq!(pending.len(), 4, "{pending:?}");
+    let mut seen = BTreeSet::new();
+    for subset in 0..1u32 << pending.len() {
+        let kept: BTreeSet<u64> = (0..pending.len())
+            .filter(|index| subset >> index & 1 == 1)
+            .map(|index| pending[index].sequence)
+            .collect();
+        let image = disk.after_power_cut_keeping(|sequence| kept.contains(&sequence));
+        assert!(image.pending().is_empty());
+        seen.insert((read(&image, "/f"), read(&image, "/g")));
+    }
+    let contents = [&b""[..], b"1", b"\x002", b"12"].map(|bytes| Some(bytes.to_vec()));
+    let mut wanted: BTreeSet<_> = BTreeSet::from([(None, None)]);
+    wanted.extend(contents.iter().map(|bytes| (bytes.clone(), None)));
+    wanted.extend(contents.iter().map(|bytes| (None, bytes.clone())));
+    assert_eq!(seen, wanted);
+}
+
+#[test]
+fn equal_runs_give_equal_traces_and_images_and_unequal_ones_do_not() {
+    let run = |seed: u64, byte: u8| {
+        let disk = SimDisk::new(seed);
+        let file = write(&disk, "/f", &[byte; 100_000]);
+        let mut queue = disk.queue(8);
+        let mut order = Vec::new();
+        for token in 0..20 {
+            let buffer = AlignedBuffer::copy_of(&[token as u8; 4096]);
+            let operation = Operation::Write;
+            let offset = token * 3000;
+            queue.push(QueueRequest { token, file: file.clone(), operation, offset, buffer });
+        }
+        queue.submit();
+        while let Some(completion) = queue.wait() {
+            order.push(completion.token);
+        }
+        let image = disk.after_power_cut(9, LossModel::Random);
+        (disk.trace(), order, read(&image, "/f"))
+    };
+    assert_eq!(run(3, 1), run(3, 1));
+    assert_ne!(run(3, 1).0, run(3, 2).0, "the trace sees the bytes");
+    assert_ne!(run(3, 1).1, run(4, 1).1, "the seed decides the order");
+    assert_ne!(run(3, 1).1, (0..20).collect::<Vec<_>>(), "completions come out of order");
+}
+
+#[test]
+fn files_that_nobody_can_reach_are_forgotten() {
+    let disk = SimDisk::new(1);
+    for round in 0..10 {
+        let file = write(&disk, "/tmp", &[round; 1000]);
+        drop(file);
+        disk.rename(Path::new("/tmp"), Path::new("/f")).unwrap();
+        disk.sync_directory(Path::new("/")).unwrap();
+    }
+    assert_eq!(disk.state.lock().inodes.len(), 1);
+    disk.remove(Path::new("/f")).unwrap();
+    assert_eq!(disk.state.lock().inodes.len(), 1, "the durable name may come back");
+    disk.sync_directory(Path::new("/")).unwrap();
+    assert_eq!(disk.state.lock().inodes.len(), 0);
+}
