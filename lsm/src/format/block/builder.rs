@@ -29,12 +29,18 @@ impl BlockBuilder {
         self.offsets.len()
     }
 
+    /// Uncompressed bytes so far, about.
+    #[inline]
+    pub fn bytes(&self) -> usize {
+        self.block.len() + self.count() * 8
+    }
+
     /// True before the first entry.
     pub fn is_empty(&self) -> bool {
         self.offsets.is_empty()
     }
 
-    /// Upper bound of the block's size if an entry of these lengths came next.
+    /// About the block's size, not below it by more than a byte or two per entry, if an entry of these lengths came next.
     #[inline]
     pub fn bytes_with(&self, key_length: usize, value_length: usize) -> usize {
         let entries = self.block.len() + 3 * VARINT32_BYTES_MAX + key_length + value_length;

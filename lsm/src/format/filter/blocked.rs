@@ -79,7 +79,10 @@ impl Blocked {
         probes: u8,
     ) -> Result<Blocked, String> {
         let lines = range.len() / LINE_BYTES;
-        if !range.len().is_multiple_of(LINE_BYTES) || lines == 0 || !(1..=PROBES_MAX).contains(&probes) {
+        if !range.len().is_multiple_of(LINE_BYTES)
+            || lines == 0
+            || !(1..=PROBES_MAX).contains(&probes)
+        {
             return Err(format!("a blocked filter of {} bytes with {probes} probes", range.len()));
         }
         let lines = u32::try_from(lines).map_err(|_| "a filter of more than 2^32 lines")?;
