@@ -17,12 +17,16 @@ pub mod posix;
 pub mod sim;
 pub mod uring;
 
+mod choose;
+
+use crate::base::limits::IO_ALIGN;
 use std::fmt::Debug;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use buffer::AlignedBuffer;
+pub use choose::choose;
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -34,7 +38,7 @@ pub struct OpenMode {
     /// With `create`: fail if it is there (`AlreadyExists`).
     pub exclusive: bool,
     /// Bypass the page cache. Offsets, lengths and buffer addresses are then multiples of
-    /// [`IO_ALIGN`](crate::base::limits::IO_ALIGN). A file system that refuses O_DIRECT (EINVAL) gets a buffered file instead.
+    /// [`IO_ALIGN`]. A file system that refuses O_DIRECT (EINVAL) gets a buffered file instead.
     pub direct: bool,
 }
 
@@ -160,30 +164,96 @@ pub trait Queue: Debug + Send {
     fn in_flight(&self) -> usize;
 }
 
+/// Where a transfer stands after the system moved some bytes.
+#[derive(Debug)]
+pub(crate) enum Progress {
+    /// Carry on from here: bytes done so far.
+    More(usize),
+    /// Finished with so many bytes.
+    Done(usize),
+}
+
+/// Judges a transfer of `length` bytes of which `done` were done before and the last call moved `count` more.
+///
+/// A direct file can only go on at a whole unit, so a transfer that stopped inside one is either at the end of the file
+/// or repeats that unit.
+pub(crate) fn progress(
+    file: &dyn File,
+    operation: Operation,
+    offset: u64,
+    length: usize,
+    done: usize,
+    count: usize,
+) -> io::Result<Progress> {
+    let total = done + count;
+    if total >= length {
+        return Ok(Progress::Done(total));
+    }
+    match operation {
+        Operation::Read if count == 0 => return Ok(Progress::Done(total)),
+        Operation::Read => {}
+        Operation::Write if count == 0 => return Err(took_nothing()),
+        Operation::Write => {}
+    }
+    if !file.direct() || total.is_multiple_of(IO_ALIGN) {
+        return Ok(Progress::More(total));
+    }
+    if operation == Operation::Read && offset + total as u64 >= file.size()? {
+        return Ok(Progress::Done(total));
+    }
+    let whole = total / IO_ALIGN * IO_ALIGN;
+    if whole > done { Ok(Progress::More(whole)) } else { Err(took_nothing()) }
+}
+
+fn took_nothing() -> io::Error {
+    io::Error::new(io::ErrorKind::WriteZero, "the device moved no whole unit of bytes")
+}
+
 /// Reads until `buffer` is full or the file ends; returns the bytes read.
 pub fn read_full(file: &dyn File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut done = 0;
-    while done < buffer.len() {
+    let (mut done, length) = (0, buffer.len());
+    while done < length {
         let count = file.read_at(offset + done as u64, &mut buffer[done..])?;
-        if count == 0 {
-            break;
+        match progress(file, Operation::Read, offset, length, done, count)? {
+            Progress::More(total) => done = total,
+            Progress::Done(total) => return Ok(total),
         }
-        done += count;
     }
     Ok(done)
 }
 
 /// Writes all of `bytes`.
 pub fn write_full(file: &dyn File, offset: u64, bytes: &[u8], durable: bool) -> io::Result<()> {
-    let mut done = 0;
-    while done < bytes.len() {
+    let (mut done, length) = (0, bytes.len());
+    while done < length {
         let count = file.write_at(offset + done as u64, &bytes[done..], durable)?;
-        if count == 0 {
-            return Err(io::Error::new(io::ErrorKind::WriteZero, "the device took no bytes"));
+        match progress(file, Operation::Write, offset, length, done, count)? {
+            Progress::More(total) => done = total,
+            Progress::Done(_) => break,
         }
-        done += count;
     }
     Ok(())
+}
+
+/// Carries out what is left of a request by blocking calls, after `done` bytes of it.
+pub(crate) fn carry_out(request: &mut Request, done: usize) -> io::Result<usize> {
+    let offset = request.offset + done as u64;
+    match request.operation {
+        Operation::Read => {
+            read_full(&*request.file, offset, &mut request.buffer[done..]).map(|count| done + count)
+        }
+        Operation::Write => write_full(&*request.file, offset, &request.buffer[done..], false)
+            .map(|()| request.buffer.len()),
+    }
+}
+
+impl Completion {
+    /// The end of a request. The file is let go of first, so that whoever gets the completion may be its last holder.
+    pub(crate) fn of(request: Request, result: io::Result<usize>) -> Completion {
+        let Request { token, file, buffer, .. } = request;
+        drop(file);
+        Completion { token, buffer, result }
+    }
 }
 
 /// Reads a whole file, refusing one above `limit` bytes.

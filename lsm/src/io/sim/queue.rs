@@ -4,7 +4,7 @@
 //! only pushed when the process dies has never happened.
 
 use crate::base::random::Random;
-use crate::io::{Completion, Operation, Queue, Request, read_full, write_full};
+use crate::io::{Completion, Queue, Request, carry_out};
 
 #[derive(Debug)]
 pub(super) struct SimQueue {
@@ -24,12 +24,8 @@ impl SimQueue {
     fn carry_out_one(&mut self) {
         let index = self.random.below(self.waiting.len() as u64) as usize;
         let mut request = self.waiting.swap_remove(index);
-        let result = match request.operation {
-            Operation::Read => read_full(&*request.file, request.offset, &mut request.buffer),
-            Operation::Write => write_full(&*request.file, request.offset, &request.buffer, false)
-                .map(|()| request.buffer.len()),
-        };
-        self.done.push(Completion { token: request.token, buffer: request.buffer, result });
+        let result = carry_out(&mut request, 0);
+        self.done.push(Completion::of(request, result));
     }
 }
 
