@@ -359,7 +359,7 @@ impl TableReader {
             buffer.set_length(length);
             let skew = self.skew(handle);
             let end = skew + handle.bytes as usize;
-            let read = read_covering(&*self.file, offset, buffer, end)
+            let read = read_full(&*self.file, offset, buffer)
                 .map_err(|error| self.io_error("read", error))?;
             let stored = buffer[..read].get(skew..end);
             use_it(stored.ok_or_else(|| self.ends_early(handle))?)
@@ -456,25 +456,6 @@ fn pin(block: Arc<Block>, key: &[u8], hash: u64, sequence: u64) -> Option<(Tag, 
     Some((tag, slice))
 }
 
-/// Reads into `buffer` until at least its first `needed` bytes are there or the file ends; returns the bytes read.
-///
-/// For direct files: a request may reach beyond the end of the file, and going on from there would not be aligned.
-pub(crate) fn read_covering(
-    file: &dyn File,
-    offset: u64,
-    buffer: &mut [u8],
-    needed: usize,
-) -> std::io::Result<usize> {
-    let mut done = 0;
-    while done < needed {
-        match file.read_at(offset + done as u64, &mut buffer[done..])? {
-            0 => break,
-            count => done += count,
-        }
-    }
-    Ok(done)
-}
-
 /// The end of a table's file, from `start` on.
 struct Tail {
     bytes: Arc<AlignedBuffer>,
@@ -489,7 +470,7 @@ impl Tail {
         let origin = start / align * align;
         let wanted = (size - origin) as usize;
         let mut bytes = AlignedBuffer::zeroed(wanted.next_multiple_of(align as usize));
-        let read = read_covering(file, origin, &mut bytes, wanted)
+        let read = read_full(file, origin, &mut bytes)
             .map_err(|error| Error::io("read", file.path(), error))?;
         if read < wanted {
             let detail = format!("the file ends at {}, not at {size}", origin + read as u64);

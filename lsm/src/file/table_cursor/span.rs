@@ -2,9 +2,9 @@
 
 use crate::base::error::Result;
 use crate::base::limits::IO_ALIGN;
-use crate::file::table_reader::{TableReader, read_covering};
+use crate::file::table_reader::TableReader;
 use crate::format::index::BlockHandle;
-use crate::io::AlignedBuffer;
+use crate::io::{AlignedBuffer, read_full};
 
 /// Neighbouring blocks before the read-ahead starts.
 const WARM_AFTER: u32 = 2;
@@ -69,7 +69,6 @@ impl Span {
             let start = u64::from(handle.offset);
             (start, (start + wanted).min(table.data_end()))
         };
-        let needed_to = end;
         if table.direct() {
             let align = IO_ALIGN as u64;
             (start, end) = (start / align * align, end.next_multiple_of(align));
@@ -80,8 +79,7 @@ impl Span {
             _ => AlignedBuffer::with_capacity(length),
         };
         buffer.set_length(length);
-        let needed = (needed_to - start) as usize;
-        let read = read_covering(&**table.file(), start, &mut buffer, needed)
+        let read = read_full(&**table.file(), start, &mut buffer)
             .map_err(|error| table.io_error("read", error))?;
         buffer.set_length(read);
         self.buffer = Some(buffer);
