@@ -138,6 +138,24 @@ fn a_lock_is_refused_while_held_and_free_after() {
 }
 
 #[test]
+fn a_lock_is_free_at_once_even_while_a_child_is_being_started() {
+    on_every_body(|disk, directory| {
+        let path = directory.join("LOCK");
+        std::thread::scope(|scope| {
+            // The standard library may fork: until its exec the child shares every open file.
+            let children = scope.spawn(|| {
+                for _ in 0..20 {
+                    assert!(std::process::Command::new("true").status().unwrap().success());
+                }
+            });
+            while !children.is_finished() {
+                drop(disk.lock(&path).unwrap());
+            }
+        });
+    });
+}
+
+#[test]
 fn direct_files_take_whole_units_and_read_the_odd_tail() {
     on_every_body(|disk, directory| {
         let path = directory.join("f");

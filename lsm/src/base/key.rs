@@ -98,10 +98,21 @@ pub fn head(key: &[u8], skip: usize) -> u64 {
     }
 }
 
-/// Length of the common prefix of two keys.
+/// Length of the common prefix of two keys. Eight bytes a step: builders call it for every entry.
 #[inline]
 pub fn common_prefix(left: &[u8], right: &[u8]) -> usize {
-    left.iter().zip(right).take_while(|(a, b)| a == b).count()
+    let length = left.len().min(right.len());
+    let (left, right) = (&left[..length], &right[..length]);
+    let mut done = 0;
+    for (a, b) in left.chunks_exact(8).zip(right.chunks_exact(8)) {
+        let (Some(a), Some(b)) = (a.first_chunk::<8>(), b.first_chunk::<8>()) else { break };
+        let difference = u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b);
+        if difference != 0 {
+            return done + difference.trailing_zeros() as usize / 8;
+        }
+        done += 8;
+    }
+    done + left[done..].iter().zip(&right[done..]).take_while(|(a, b)| a == b).count()
 }
 
 #[cfg(test)]
@@ -115,5 +126,19 @@ mod tests {
             assert!(head(pair[0], 0) <= head(pair[1], 0));
         }
         assert_eq!(head(b"user0001", 4), u64::from_be_bytes(*b"0001\0\0\0\0"));
+    }
+
+    #[test]
+    fn a_common_prefix_ends_at_the_first_difference() {
+        let key = b"0123456789abcdefghijk";
+        for cut in 0..=key.len() {
+            assert_eq!(common_prefix(key, &key[..cut]), cut);
+            let mut other = key.to_vec();
+            if let Some(byte) = other.get_mut(cut) {
+                *byte ^= 0x80;
+            }
+            assert_eq!(common_prefix(key, &other), cut);
+            assert_eq!(common_prefix(&other, key), cut);
+        }
     }
 }

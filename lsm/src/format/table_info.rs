@@ -1,1 +1,116 @@
-//! table info.
+//! What the rest of the engine knows of a table without opening it. Stored in the manifest and in the table's properties.
+//!
+//! ```text
+//! | body length varint | body:
+//!   table id, file bytes, tail offset, entry count, tombstone count, sequence min, sequence max,
+//!   raw key bytes, raw value bytes: varint each
+//!   smallest, largest: varint length and bytes each
+//!   (later versions append; what follows is skipped) |
+//! ```
+
+use crate::base::coding::{put_prefixed, put_varint, take_prefixed, take_varint};
+
+/// Identity, size, range and counts of a table.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct TableInfo {
+    /// File number of the table; the context of every checksum in it.
+    pub table_id: u64,
+    /// Size of the file.
+    pub file_bytes: u64,
+    /// Where filter, index, properties and footer begin: opening reads from here to the end.
+    pub tail_offset: u64,
+    /// Smallest user key.
+    pub smallest: Vec<u8>,
+    /// Largest user key.
+    pub largest: Vec<u8>,
+    /// Entries, tombstones included.
+    pub entry_count: u64,
+    /// Tombstones.
+    pub tombstone_count: u64,
+    /// Smallest sequence number.
+    pub sequence_min: u64,
+    /// Largest sequence number.
+    pub sequence_max: u64,
+    /// Bytes of all user keys, one per entry, uncompressed.
+    pub raw_key_bytes: u64,
+    /// Bytes of all values, uncompressed.
+    pub raw_value_bytes: u64,
+}
+
+impl TableInfo {
+    /// Appends its encoding, which knows its own length.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let mut body = Vec::with_capacity(64 + self.smallest.len() + self.largest.len());
+        for number in [
+            self.table_id,
+            self.file_bytes,
+            self.tail_offset,
+            self.entry_count,
+            self.tombstone_count,
+            self.sequence_min,
+            self.sequence_max,
+            self.raw_key_bytes,
+            self.raw_value_bytes,
+        ] {
+            put_varint(&mut body, number);
+        }
+        put_prefixed(&mut body, &self.smallest);
+        put_prefixed(&mut body, &self.largest);
+        put_prefixed(out, &body);
+    }
+
+    /// Takes one from the front of `input`; `None` where the bytes are not one.
+    pub fn decode(input: &mut &[u8]) -> Option<TableInfo> {
+        let body = &mut take_prefixed(input)?;
+        let info = TableInfo {
+            table_id: take_varint(body)?,
+            file_bytes: take_varint(body)?,
+            tail_offset: take_varint(body)?,
+            entry_count: take_varint(body)?,
+            tombstone_count: take_varint(body)?,
+            sequence_min: take_varint(body)?,
+            sequence_max: take_varint(body)?,
+            raw_key_bytes: take_varint(body)?,
+            raw_value_bytes: take_varint(body)?,
+            smallest: take_prefixed(body)?.to_vec(),
+            largest: take_prefixed(body)?.to_vec(),
+        };
+        let sane = info.tail_offset <= info.file_bytes
+            && info.smallest <= info.largest
+            && info.sequence_min <= info.sequence_max
+            && info.tombstone_count <= info.entry_count;
+        sane.then_some(info)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_info_comes_back_and_a_cut_one_is_refused() {
+        let info = TableInfo {
+            table_id: 12,
+            file_bytes: 1 << 33,
+            tail_offset: 1 << 20,
+            smallest: b"a".to_vec(),
+            largest: vec![b'z'; 300],
+            entry_count: 1000,
+            tombstone_count: 10,
+            sequence_min: 5,
+            sequence_max: 1 << 50,
+            raw_key_bytes: 16_000,
+            raw_value_bytes: 100_000,
+        };
+        let mut bytes = Vec::new();
+        info.encode(&mut bytes);
+        info.encode(&mut bytes);
+        let mut input = &bytes[..];
+        assert_eq!(TableInfo::decode(&mut input), Some(info.clone()));
+        assert_eq!(TableInfo::decode(&mut input), Some(info));
+        assert!(input.is_empty());
+        for cut in 0..bytes.len() / 2 {
+            assert_eq!(TableInfo::decode(&mut &bytes[..cut]), None);
+        }
+    }
+}

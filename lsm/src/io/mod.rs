@@ -38,7 +38,7 @@ pub struct OpenMode {
     /// With `create`: fail if it is there (`AlreadyExists`).
     pub exclusive: bool,
     /// Bypass the page cache. Offsets, lengths and buffer addresses are then multiples of
-    /// [`IO_ALIGN`](crate::base::limits::IO_ALIGN). A file system that refuses O_DIRECT (EINVAL) gets a buffered file instead.
+    /// [`IO_ALIGN`]. A file system that refuses O_DIRECT (EINVAL) gets a buffered file instead.
     pub direct: bool,
 }
 
@@ -150,7 +150,10 @@ pub struct Completion {
 }
 
 /// Several requests in flight at once, for one thread. Dropping it waits for what is in flight.
-pub trait Queue: Debug {
+///
+/// `Send` so that an idle owner (a cursor, a table writer) may move between threads before it makes its queue; once made,
+/// a queue is used and dropped by the thread that made it.
+pub trait Queue: Debug + Send {
     /// Adds a request; it may start at once or at the next `submit` or `wait`. Above the depth it waits inside.
     fn push(&mut self, request: Request);
     /// Starts everything that was pushed, without waiting.

@@ -1,9 +1,9 @@
 //! Reading a log back after the process or the power went.
 //!
-//! Each fragment is looked for in the segment that covers its LSN and in the ring. Both are candidates: after a kill the
-//! ring has the end of the log, after a power cut each of its pages may be new, old or gone. Epoch and LSN are in the
-//! checksum, so whatever validates is right, wherever it stands. The chain of fragments from the start to the first place
-//! where nothing validates is the log.
+//! Each fragment is looked for in the segment that covers its LSN, in the ring, and across both: the blocks that had
+//! left the ring when the process died may end in the middle of a fragment. After a power cut each page of the ring
+//! may be new, old or gone. Epoch and LSN are in the checksum, so whatever validates is right, wherever it stands. The
+//! chain of fragments from the start to the first place where nothing validates is the log.
 //!
 //! Whether that place is a torn tail or damage, the promises say: each sync mark and the ring's header name an LSN below
 //! which everything was durable, and so may the caller, from the manifest. All marks count, also those behind the end
@@ -20,9 +20,10 @@ use super::log::{
     find_promise, frame_ceil, frame_left,
 };
 use crate::base::error::{Error, Result};
-use crate::base::limits::FORMAT_VERSION;
+use crate::base::limits::{FORMAT_VERSION, IO_ALIGN};
 use crate::file::name::{self, FileKind};
 use crate::io::{AlignedBuffer, Disk, File, OpenMode, read_full};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -79,8 +80,8 @@ pub fn recover(
         if frame_left(lsn) < FRAGMENT_HEADER_BYTES {
             lsn = frame_ceil(lsn);
         }
-        source.load(lsn - lsn % FRAME)?;
-        let Some(fragment) = source.fragment(lsn) else { break };
+        let Some(hit) = source.find(lsn)? else { break };
+        let fragment = source.fragment(&hit);
         promised = promised.max(fragment.promise().unwrap_or(0));
         let next = Some(fragment.kind);
         let damaged = |detail| source.place(lsn).damaged(detail);
@@ -138,6 +139,24 @@ struct Behind {
     fragments: bool,
 }
 
+/// Which copy of a frame.
+#[derive(Clone, Copy, Debug)]
+enum Held {
+    Segment,
+    Ring,
+    /// The beginning from the segment, the rest from the ring.
+    Mixed,
+}
+
+/// A fragment that validated, and where.
+struct Hit {
+    held: Held,
+    frame: Lsn,
+    kind: FragmentKind,
+    /// In the frame.
+    payload: Range<usize>,
+}
+
 struct Segment {
     header: SegmentHeader,
     file: Arc<dyn File>,
@@ -163,6 +182,8 @@ struct Source {
     /// Bytes of one segment: its index, the LSN of the first byte.
     window: AlignedBuffer,
     window_at: Option<(usize, Lsn)>,
+    /// A frame put together from segment and ring.
+    mixed: Vec<u8>,
 }
 
 impl Source {
@@ -177,6 +198,7 @@ impl Source {
             promise: 0,
             window: AlignedBuffer::zeroed(WINDOW_BYTES),
             window_at: None,
+            mixed: Vec::new(),
         };
         for kind in names.iter().filter_map(|text| name::parse(text)) {
             match kind {
@@ -256,15 +278,52 @@ impl Source {
         frame_ceil(end + self.ring.len() as u64)
     }
 
-    /// The fragment at `lsn`, whose frame is loaded, from the segment or the ring.
-    fn fragment(&self, lsn: Lsn) -> Option<Fragment<'_>> {
-        let skip = (lsn % FRAME) as usize;
+    /// Looks for the fragment at `lsn`.
+    fn find(&mut self, lsn: Lsn) -> Result<Option<Hit>> {
         let frame = lsn - lsn % FRAME;
-        let in_segment = self
-            .loaded(frame)
-            .get(skip..)
-            .and_then(|bytes| decode_fragment(self.epoch, lsn, bytes));
-        in_segment.or_else(|| decode_fragment(self.epoch, lsn, self.ring_frame(frame).get(skip..)?))
+        self.load(frame)?;
+        let whole = self.look(Held::Segment, lsn).or_else(|| self.look(Held::Ring, lsn));
+        if whole.is_some() || self.ring.is_empty() {
+            return Ok(whole);
+        }
+        // Block after block from the segment, the rest from the ring.
+        self.mixed = self.ring_frame(frame).to_vec();
+        for block in (0..FRAME_BYTES).step_by(IO_ALIGN) {
+            let mut mixed = std::mem::take(&mut self.mixed);
+            let taken = self.loaded(frame).get(block..block + IO_ALIGN);
+            let taken = taken.map(|bytes| mixed[block..block + IO_ALIGN].copy_from_slice(bytes));
+            self.mixed = mixed;
+            let hit = taken.and_then(|()| self.look(Held::Mixed, lsn));
+            if taken.is_none() || hit.is_some() {
+                return Ok(hit);
+            }
+        }
+        Ok(None)
+    }
+
+    fn look(&self, held: Held, lsn: Lsn) -> Option<Hit> {
+        let start = (lsn % FRAME) as usize;
+        let frame = lsn - lsn % FRAME;
+        let bytes = self.bytes(held, frame).get(start..)?;
+        let fragment = decode_fragment(self.epoch, lsn, bytes)?;
+        let start = start + FRAGMENT_HEADER_BYTES;
+        let payload = start..start + fragment.payload.len();
+        Some(Hit { held, frame, kind: fragment.kind, payload })
+    }
+
+    /// The bytes of a frame, as far as they are there.
+    fn bytes(&self, held: Held, frame: Lsn) -> &[u8] {
+        match held {
+            Held::Segment => self.loaded(frame),
+            Held::Ring => self.ring_frame(frame),
+            Held::Mixed => &self.mixed,
+        }
+    }
+
+    /// What [`find`](Source::find) found, until it is called again.
+    fn fragment(&self, hit: &Hit) -> Fragment<'_> {
+        let bytes = self.bytes(hit.held, hit.frame);
+        Fragment { kind: hit.kind, payload: &bytes[hit.payload.clone()] }
     }
 
     /// Brings the segment bytes of the frame at `frame` into the window, if there are any.

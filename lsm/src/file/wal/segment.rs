@@ -5,6 +5,7 @@
 
 use super::log::{LOG_HEADER_BYTES, Lsn, SegmentHeader};
 use crate::base::error::{Error, Result};
+use crate::base::limits::IO_ALIGN;
 use crate::file::name;
 use crate::io::{AlignedBuffer, Disk, File, OpenMode, write_full};
 use parking_lot::Mutex;
@@ -111,7 +112,8 @@ impl Slot {
         let mode = OpenMode { write: true, ..OpenMode::READ_DIRECT };
         let opened = disk.open(&path, mode).and_then(|file| Ok((file.size()?, file)));
         let (size, file) = opened.map_err(|error| Error::io("open", &path, error))?;
-        Ok(Slot { number, file, size })
+        // A power cut may have left a size inside a block; that block does not count as written.
+        Ok(Slot { number, file, size: size - size % IO_ALIGN as u64 })
     }
 
     /// Writes whole blocks at `offset`.

@@ -234,10 +234,10 @@ impl Wal {
         unlink(&*self.disk, surplus.iter().map(|slot| slot.file.path().to_owned()));
     }
 
-    /// Size that the newest segment's file should have for syncs to find written space.
-    fn size_wanted(&self, segment: &Segment) -> u64 {
+    /// Size that the newest segment's file has when `ahead` bytes behind the written ones are zeros.
+    fn size_ahead(&self, segment: &Segment, ahead: u64) -> u64 {
         let used = self.drained.0.load(Ordering::Relaxed).saturating_sub(segment.base);
-        LOG_HEADER_BYTES as u64 + self.options.segment_bytes.min(used + AHEAD_BYTES)
+        LOG_HEADER_BYTES as u64 + self.options.segment_bytes.min(used + ahead)
     }
 
     fn wants_spare(&self, writer: &Writer) -> bool {
@@ -249,11 +249,7 @@ impl Wal {
 
     fn wants_space_ahead(&self, writer: &Writer) -> bool {
         // Half of what is kept ahead may go before it is worth a chore.
-        let low = |segment: &Segment| {
-            let full = LOG_HEADER_BYTES as u64 + self.options.segment_bytes;
-            segment.slot.size < full
-                && segment.slot.size + AHEAD_BYTES / 2 < self.size_wanted(segment)
-        };
+        let low = |segment: &Segment| segment.slot.size < self.size_ahead(segment, AHEAD_BYTES / 2);
         writer.segments.back().is_some_and(low) || self.wants_spare(writer)
     }
 
@@ -266,7 +262,7 @@ impl Wal {
             self.check()?;
             let Some(segment) = writer.segments.back_mut() else { break };
             // The zeros lie beyond the file's end, where no log byte stands, and we hold the writer's lock.
-            let size = self.size_wanted(segment);
+            let size = self.size_ahead(segment, AHEAD_BYTES);
             segment.unsynced |= segment.slot.size < size;
             let done = segment.slot.fill(size, &mut zeros).map_err(|error| self.judge(error))?;
             MutexGuard::unlock_fair(writer);

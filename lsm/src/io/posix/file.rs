@@ -16,6 +16,15 @@ pub(super) fn open_for_update(path: &Path) -> io::Result<std::fs::File> {
     })
 }
 
+/// Fills the buffer if the page cache holds all of its bytes; false, with the buffer spoilt, if it does not or nobody knows.
+pub(super) fn read_cached(descriptor: RawFd, offset: u64, buffer: &mut [u8]) -> bool {
+    let Ok(offset) = libc::off64_t::try_from(offset) else { return false };
+    let vector = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: one vector over a buffer that is ours alone through the call.
+    let count = unsafe { libc::preadv2(descriptor, &vector, 1, offset, libc::RWF_NOWAIT) };
+    usize::try_from(count).is_ok_and(|count| count == buffer.len())
+}
+
 #[derive(Debug)]
 pub(super) struct PosixFile {
     file: std::fs::File,

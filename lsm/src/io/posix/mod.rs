@@ -133,7 +133,7 @@ impl Disk for PosixDisk {
                 _ => Err(io::Error::last_os_error()),
             }
         })?;
-        Ok(Box::new(PosixLock { _file: file }))
+        Ok(Box::new(PosixLock { file }))
     }
 
     fn map_shared(&self, path: &Path, length: usize) -> io::Result<Box<dyn SharedMap>> {
@@ -158,10 +158,19 @@ impl Disk for PosixDisk {
     }
 }
 
-/// A held `flock`; closing the descriptor frees it.
+/// A held `flock`.
 #[derive(Debug)]
 struct PosixLock {
-    _file: std::fs::File,
+    file: std::fs::File,
 }
 
 impl Lock for PosixLock {}
+
+impl Drop for PosixLock {
+    /// Unlocks in so many words: closing is not enough while a child that was just forked, and has not reached its exec,
+    /// shares the open file.
+    fn drop(&mut self) {
+        // SAFETY: a plain system call on a descriptor that we own. If it fails, closing is all that is left.
+        unsafe { libc::flock(self.file.as_raw_fd(), libc::LOCK_UN) };
+    }
+}

@@ -118,7 +118,7 @@ fn writes_tear_at_sectors_and_show_old_bytes_or_zeros() {
         let disk = SimDisk::new(1);
         let file = durable_file(&disk, "/f", &[1; 8192]);
         write_full(&*file, 0, &[2; 16384], false).unwrap();
-        let (mut torn, mut holes) = (0, 0);
+        let (mut torn, mut holes, mut halves) = (0, 0, 0);
         for seed in 0..SEEDS {
             let bytes = read(&disk.after_power_cut(seed, model), "/f").unwrap();
             assert!(bytes.len() == 8192 || bytes.len() == 16384);
@@ -131,10 +131,12 @@ fn writes_tear_at_sectors_and_show_old_bytes_or_zeros() {
                 .collect();
             let inner = &sectors[..8192 / sector];
             assert!(inner.iter().all(|byte| *byte == 1 || *byte == 2));
+            halves += u32::from(sectors.chunks(2).any(|pair| pair[0] != pair[1]));
             torn += u32::from(inner.contains(&1) && inner.contains(&2));
             holes += u32::from(sectors[8192 / sector..].contains(&0));
         }
         assert!(torn > 20 && holes > 20, "{model:?}: torn {torn} holes {holes}");
+        assert!(halves > 20, "{model:?}: neighbouring sectors live and die together");
     }
 }
 
@@ -240,6 +242,36 @@ fn the_cut_index_stops_the_world_there() {
         }
     }
     assert!(run(6).1.is_ok());
+}
+
+#[test]
+fn nothing_has_any_effect_after_the_cut() {
+    let disk = SimDisk::new(5);
+    let file = durable_file(&disk, "/f", &[1; 4096]);
+    disk.cut_power_at(disk.io_count());
+    file.sync_data().unwrap_err();
+    for round in 0..50 {
+        file.write_at(0, &[2; 4096], round % 2 == 0).unwrap_err();
+        file.set_size(0).unwrap_err();
+        disk.open(&Path::new("/").join(round.to_string()), OpenMode::CREATE).unwrap_err();
+        disk.remove(Path::new("/f")).unwrap_err();
+    }
+    let after = disk.after_kill();
+    assert_eq!(after.list(Path::new("/")).unwrap(), ["f"]);
+    assert_eq!(read(&after, "/f").unwrap(), [1; 4096]);
+}
+
+#[test]
+fn syncing_one_directory_does_not_cover_another() {
+    let disk = SimDisk::new(1);
+    disk.create_directory(Path::new("/a")).unwrap();
+    disk.create_directory(Path::new("/b")).unwrap();
+    write(&disk, "/a/f", b"a").sync_data().unwrap();
+    write(&disk, "/b/f", b"b").sync_data().unwrap();
+    disk.sync_directory(Path::new("/a")).unwrap();
+    assert_eq!(distinct(&disk, "/a/f"), BTreeSet::from([Some(b"a".to_vec())]));
+    assert!(distinct(&disk, "/b/f").contains(&None));
+    assert!(images(&disk).all(|(_, image)| image.list(Path::new("/b")).is_ok()));
 }
 
 #[test]

@@ -1,0 +1,131 @@
+//! The full check of a table.
+
+use super::{BlockHandle, TableReader};
+use crate::base::error::Result;
+use crate::base::hash::key_hash;
+use crate::base::key::{Kind, Tag};
+use crate::format::block::Walk;
+use crate::format::index::Index;
+
+/// What a full check went through.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct TableCheck {
+    /// Data blocks.
+    pub blocks: u64,
+    /// Entries.
+    pub entries: u64,
+    /// Tombstones among them.
+    pub tombstones: u64,
+    /// Stored bytes of the data blocks.
+    pub bytes: u64,
+}
+
+/// What the check carries from block to block.
+struct Progress<'a> {
+    table: &'a TableReader,
+    check: TableCheck,
+    last_key: Vec<u8>,
+    last_tag: Tag,
+    /// Separator of the block before.
+    above: Option<Vec<u8>>,
+    end: u64,
+}
+
+pub(super) fn verify(table: &TableReader) -> Result<TableCheck> {
+    let mut progress = Progress {
+        table,
+        check: TableCheck::default(),
+        last_key: Vec::new(),
+        last_tag: Tag(0),
+        above: None,
+        end: 0,
+    };
+    if table.partitioned {
+        for number in 0..table.top.count() {
+            let partition = table.partition(number)?;
+            progress.index(&partition)?;
+            if progress.above.as_ref() != Some(&table.top.separator_key(number)) {
+                let detail = format!("partition {number} ends at another key than its index says");
+                return Err(table.damaged(table.top.handle(number), detail));
+            }
+        }
+    } else {
+        progress.index(&table.top)?;
+    }
+    let info = &table.properties.info;
+    let found = &progress.check;
+    if found.entries != info.entry_count
+        || found.tombstones != info.tombstone_count
+        || found.blocks != table.properties.block_count
+        || progress.last_key != info.largest
+        || progress.end != table.data_end
+    {
+        let detail = format!("the blocks hold {found:?}, the properties say {info:?}");
+        return Err(table.damaged(BlockHandle { offset: 0, bytes: 0 }, detail));
+    }
+    Ok(progress.check)
+}
+
+impl Progress<'_> {
+    fn index(&mut self, index: &Index) -> Result<()> {
+        for i in 0..index.count() {
+            let handle = index.handle(i);
+            if u64::from(handle.offset) != self.end {
+                let detail = format!("the block before ends at {}", self.end);
+                return Err(self.table.damaged(handle, detail));
+            }
+            let separator = index.separator_key(i);
+            self.block(handle, &separator)?;
+            self.above = Some(separator);
+            self.end = handle.end();
+        }
+        Ok(())
+    }
+
+    fn block(&mut self, handle: BlockHandle, separator: &[u8]) -> Result<()> {
+        let table = self.table;
+        let block = table.with_stored(handle, |stored| table.decode(handle, stored, Vec::new()))?;
+        let mut walk = Walk::default();
+        walk.set(&block, 0);
+        loop {
+            let (key, tag) = (walk.key(&block), walk.tag());
+            let wrong = |what: &str| {
+                let detail =
+                    format!("entry {} (key {:?}): {what}", walk.index(), key.escape_ascii());
+                Err(table.damaged(handle, detail))
+            };
+            let first = self.check.entries == 0;
+            let same = !first && key == self.last_key;
+            if first && key != table.properties.info.smallest {
+                return wrong("not the smallest key that the properties name");
+            }
+            if !first && (key < &self.last_key[..] || same && tag >= self.last_tag) {
+                return wrong("out of order");
+            }
+            if same && walk.index() == 0 {
+                return wrong("a key with versions in two blocks");
+            }
+            if key > separator || self.above.as_ref().is_some_and(|above| key <= above) {
+                return wrong("outside of what the index says of its block");
+            }
+            let hash = key_hash(key);
+            if !table.may_contain(hash) {
+                return wrong("denied by the filter");
+            }
+            if block.find(key, hash, tag.sequence()) != Some((tag, walk.value(&block))) {
+                return wrong("not found by its fingerprint");
+            }
+            self.check.entries += 1;
+            self.check.tombstones += u64::from(tag.kind() == Kind::Delete);
+            self.last_tag = tag;
+            self.last_key.clear();
+            self.last_key.extend_from_slice(key);
+            if !walk.next(&block) {
+                break;
+            }
+        }
+        self.check.blocks += 1;
+        self.check.bytes += u64::from(handle.bytes);
+        Ok(())
+    }
+}
