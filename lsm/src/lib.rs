@@ -11,6 +11,8 @@ pub mod version;
 
 pub use base::error::{Error, Result};
 pub use base::limits;
-pub use base::options::{Compression, Durability, FilterPolicy, IoChoice, KeyspaceOptions, Options};
+pub use base::options::{
+    Compression, Durability, FilterPolicy, IoChoice, KeyspaceOptions, Options,
+};
 pub use base::slice::PinnedSlice;
 pub use db::*;

@@ -3,6 +3,12 @@
 //! Every commit writes its own number under one key in both keyspaces beside its random operations, so that a recovered state tells
 //! which prefix of the commits it is. The promises: it is a prefix; it holds every acknowledged Sync commit (after a kill: every acknowledged
 //! commit); a batch is there whole or not at all; nothing is invented; the database opens.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a test"
+)]
 
 mod common;
 
@@ -53,7 +59,13 @@ fn make_commit(chance: &mut Chance, number: usize) -> Commit {
     for _ in 0..1 + chance.below(4) {
         let key = format!("key{:03}", chance.below(300)).into_bytes();
         let length = if chance.one_in(100) { chance.below(60_000) } else { chance.below(200) };
-        let value = (!chance.one_in(5)).then(|| format!("{number}:").into_bytes().into_iter().chain(std::iter::repeat_n(b'x', length as usize)).collect());
+        let value = (!chance.one_in(5)).then(|| {
+            format!("{number}:")
+                .into_bytes()
+                .into_iter()
+                .chain(std::iter::repeat_n(b'x', length as usize))
+                .collect()
+        });
         commit.push((chance.below(2) as u8, key, value));
     }
     for keyspace in 0..2 {
@@ -63,7 +75,12 @@ fn make_commit(chance: &mut Chance, number: usize) -> Commit {
 }
 
 /// Writes until the power goes or `count` commits are done.
-fn work(db: &Db, chance: &mut Chance, history: &mut History, count: usize) -> Result<(), treering_lsm::Error> {
+fn work(
+    db: &Db,
+    chance: &mut Chance,
+    history: &mut History,
+    count: usize,
+) -> Result<(), treering_lsm::Error> {
     let keyspaces = [db.default_keyspace().clone(), db.keyspace("other")?];
     for _ in 0..count {
         match chance.below(40) {
@@ -114,11 +131,13 @@ fn recover(mut disk: SimDisk, chance: &mut Chance, power: bool) -> (SimDisk, Db)
         disk.cut_power_at(disk.io_count() + chance.below(60));
         let opened = open(&disk, &tiny_options());
         let model = MODELS[chance.below(7) as usize];
-        let next = if power { disk.after_power_cut(chance.next(), model) } else { disk.after_kill() };
+        let next =
+            if power { disk.after_power_cut(chance.next(), model) } else { disk.after_kill() };
         drop(opened);
         disk = next;
     }
-    let db = open(&disk, &tiny_options()).unwrap_or_else(|error| panic!("the database does not open: {error}"));
+    let db = open(&disk, &tiny_options())
+        .unwrap_or_else(|error| panic!("the database does not open: {error}"));
     (disk, db)
 }
 
@@ -139,16 +158,22 @@ fn run(seed: u64, lives: usize) -> usize {
         let _ = work(&db, &mut chance, &mut history, 400);
         let power = !chance.one_in(3);
         let model = MODELS[chance.below(7) as usize];
-        let image = if power { disk.after_power_cut(chance.next(), model) } else { disk.after_kill() };
+        let image =
+            if power { disk.after_power_cut(chance.next(), model) } else { disk.after_kill() };
         drop(db);
         let (next, db) = recover(image, &mut chance, power);
         disk = next;
         let found = contents(&db);
-        let counter = found.get(&(0, COUNTER.to_vec())).map(|value| String::from_utf8(value.clone()).unwrap());
+        let counter = found
+            .get(&(0, COUNTER.to_vec()))
+            .map(|value| String::from_utf8(value.clone()).unwrap());
         let survived = counter.map_or(0, |text| text.parse::<usize>().unwrap() + 1);
         let promised = if power { history.synced } else { history.acknowledged };
         let place = format!("seed {seed} life {life} model {model:?} power {power}");
-        assert!(survived >= promised, "{place}: {survived} commits survived, {promised} were promised");
+        assert!(
+            survived >= promised,
+            "{place}: {survived} commits survived, {promised} were promised"
+        );
         assert!(survived <= history.commits.len(), "{place}: a commit was invented");
         let expected = history.state_after(survived);
         if found != expected {

@@ -2,6 +2,12 @@
 //!
 //! The test starts itself as a child that writes and, after each acknowledgement, stores the count in a file outside the
 //! database. The parent kills it in the middle and compares.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a test"
+)]
 
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -36,7 +42,8 @@ fn value(number: u64) -> Vec<u8> {
 fn child_that_is_killed() {
     let Ok(directory) = std::env::var(DIRECTORY) else { return };
     let directory = Path::new(&directory);
-    let progress = fs::OpenOptions::new().read(true).write(true).open(directory.join("progress")).unwrap();
+    let progress =
+        fs::OpenOptions::new().read(true).write(true).open(directory.join("progress")).unwrap();
     let mut start = [0; 8];
     progress.read_exact_at(&mut start, 0).unwrap();
     let db = Db::open(directory.join("db"), options(IoChoice::Auto)).unwrap();
@@ -86,7 +93,10 @@ fn kill_and_check(io: &str, choice: IoChoice, rounds: u64) {
         for (key, number) in &newest {
             let found = db.get(key).unwrap().expect("an acknowledged write is gone");
             let is_pending = *key == pending.0 && found == pending.1;
-            assert!(found == value(*number) || is_pending, "round {round}: write {number} is not what was acknowledged");
+            assert!(
+                found == value(*number) || is_pending,
+                "round {round}: write {number} is not what was acknowledged"
+            );
         }
         let backend = db.stats().io_backend;
         assert!(choice == IoChoice::Auto || backend.starts_with(io), "{backend}");

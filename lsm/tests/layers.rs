@@ -1,4 +1,10 @@
 //! The house has floors: a file may use only the floors below its own.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a test"
+)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,11 +33,14 @@ fn upward(own: usize, text: &str) -> Vec<String> {
     let mut found = Vec::new();
     for line in code.lines().filter(|line| !line.trim_start().starts_with("//")) {
         for (at, _) in line.match_indices("crate::") {
-            let used: String = line[at + 7..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            let used: String =
+                line[at + 7..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
             match floor(&used) {
                 Some(used_floor) if used_floor > own => found.push(line.trim().to_owned()),
                 // The crate root re-exports the top floor.
-                None if used.chars().next().is_some_and(char::is_uppercase) => found.push(line.trim().to_owned()),
+                None if used.chars().next().is_some_and(char::is_uppercase) => {
+                    found.push(line.trim().to_owned())
+                }
                 _ => {}
             }
         }
@@ -48,13 +57,16 @@ fn no_file_imports_from_a_higher_floor() {
     let mut wrong = Vec::new();
     for file in files {
         let relative = file.strip_prefix(&source).unwrap();
-        let first = relative.components().next().unwrap().as_os_str().to_string_lossy().into_owned();
+        let first =
+            relative.components().next().unwrap().as_os_str().to_string_lossy().into_owned();
         let Some(own) = floor(&first) else {
             assert_eq!(first, "lib.rs", "{} stands on no floor", relative.display());
             continue;
         };
         let text = fs::read_to_string(&file).unwrap();
-        wrong.extend(upward(own, &text).into_iter().map(|line| format!("{}: {line}", relative.display())));
+        wrong.extend(
+            upward(own, &text).into_iter().map(|line| format!("{}: {line}", relative.display())),
+        );
     }
     assert!(wrong.is_empty(), "imports from a higher floor:\n{}", wrong.join("\n"));
 }

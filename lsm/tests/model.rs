@@ -1,4 +1,10 @@
 //! Random operations against a `BTreeMap`: whatever the engine does behind the scenes, it answers as a sorted map does.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a test"
+)]
 
 mod common;
 
@@ -7,7 +13,9 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::rc::Rc;
 use treering_lsm::io::sim::SimDisk;
-use treering_lsm::{Cursor, Db, Durability, Keyspace, ReadOptions, Snapshot, WriteBatch, WriteOptions};
+use treering_lsm::{
+    Cursor, Db, Durability, Keyspace, ReadOptions, Snapshot, WriteBatch, WriteOptions,
+};
 
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -58,7 +66,8 @@ impl World {
 
     /// Mostly uniform, some hot; numbers as text, so that keys share prefixes and differ in length.
     fn key(&mut self) -> Vec<u8> {
-        let number = if self.chance.one_in(4) { self.chance.below(50) } else { self.chance.below(KEYS) };
+        let number =
+            if self.chance.one_in(4) { self.chance.below(50) } else { self.chance.below(KEYS) };
         match number % 3 {
             0 => format!("user{number:08}").into_bytes(),
             1 => number.to_be_bytes().to_vec(),
@@ -92,7 +101,8 @@ impl World {
     fn step(&mut self) {
         match self.chance.below(1000) {
             0..=429 => {
-                let (at, key, value, options) = (self.which(), self.key(), self.value(), self.durability());
+                let (at, key, value, options) =
+                    (self.which(), self.key(), self.value(), self.durability());
                 self.keyspaces[at].put_with(&key, &value, &options).unwrap();
                 self.maps[at].insert(key, value);
             }
@@ -147,7 +157,8 @@ impl World {
     fn reading(&mut self) -> (usize, Keyspace, Option<Rc<Vec<Map>>>, ReadOptions) {
         let at = self.which();
         let keyspace = self.keyspaces[at].clone();
-        let mut options = ReadOptions { fill_cache: self.chance.one_in(2), ..ReadOptions::default() };
+        let mut options =
+            ReadOptions { fill_cache: self.chance.one_in(2), ..ReadOptions::default() };
         options.read_ahead = self.chance.one_in(2);
         if !self.snapshots.is_empty() && self.chance.one_in(3) {
             let index = self.chance.below(self.snapshots.len() as u64) as usize;
@@ -163,7 +174,12 @@ impl World {
         let (at, keyspace, old, options) = self.reading();
         let map = old.as_deref().map_or(&self.maps[at], |maps| &maps[at]);
         let found = keyspace.get_with(&key, &options).unwrap();
-        assert_eq!(found.as_deref(), map.get(&key).map(Vec::as_slice), "get {}", key.escape_ascii());
+        assert_eq!(
+            found.as_deref(),
+            map.get(&key).map(Vec::as_slice),
+            "get {}",
+            key.escape_ascii()
+        );
     }
 
     fn multi_get(&mut self) {
@@ -241,7 +257,8 @@ impl World {
         let (at, keyspace, old, options) = self.reading();
         let map = old.as_deref().map_or(&self.maps[at], |maps| &maps[at]);
         let prefix = format!("user{:05}", self.chance.below(KEYS) / 1000);
-        let mut expected: Vec<_> = map.iter().filter(|(key, _)| key.starts_with(prefix.as_bytes())).collect();
+        let mut expected: Vec<_> =
+            map.iter().filter(|(key, _)| key.starts_with(prefix.as_bytes())).collect();
         let mut range = keyspace.prefix(prefix.as_bytes(), &options).unwrap();
         while !expected.is_empty() {
             let (found, wanted) = match self.chance.one_in(2) {
@@ -280,7 +297,8 @@ impl World {
 
     fn check_all(&self) {
         for (keyspace, map) in self.keyspaces.iter().zip(&self.maps) {
-            let found: Vec<_> = keyspace.range(.., &ReadOptions::default()).unwrap().map(Result::unwrap).collect();
+            let found: Vec<_> =
+                keyspace.range(.., &ReadOptions::default()).unwrap().map(Result::unwrap).collect();
             assert_eq!(found.len(), map.len());
             for ((key, value), (wanted_key, wanted_value)) in found.iter().zip(map) {
                 assert_eq!(key, wanted_key);

@@ -104,7 +104,9 @@ impl Engine {
         self.pool.start("treering-flush", move || engine.run(Engine::flush_step))?;
         for index in 1..jobs.max(2) {
             let engine = Arc::clone(self);
-            self.pool.start(&format!("treering-compact-{index}"), move || engine.run(Engine::compaction_step))?;
+            self.pool.start(&format!("treering-compact-{index}"), move || {
+                engine.run(Engine::compaction_step)
+            })?;
         }
         let engine = Arc::clone(self);
         self.pool.start("treering-wal", move || engine.run_drain())
@@ -253,7 +255,9 @@ impl Engine {
         };
         let mut edit = VersionEdit::default();
         let mut done: Vec<(KeyspaceId, LevelWork)> = Vec::new();
-        for (id, memtable) in frozen.generation.memtables().filter(|(_, memtable)| !memtable.is_empty()) {
+        for (id, memtable) in
+            frozen.generation.memtables().filter(|(_, memtable)| !memtable.is_empty())
+        {
             let started = self.environment.clock.now();
             let options = &keyspaces[id.0 as usize].options;
             let flushed = flush(&self.jobs, id, options, memtable, self.snapshots.list());
@@ -321,8 +325,9 @@ impl Engine {
     fn remove_tables(&self, edit: &VersionEdit) {
         let moved = |number: u64| edit.removed.iter().any(|(_, _, gone)| gone.0 == number);
         let new = edit.added.iter().filter(|(_, _, info)| !moved(info.table_id));
-        let paths: Vec<_> =
-            new.map(|(_, _, info)| name::table(&self.directory, FileNumber(info.table_id))).collect();
+        let paths: Vec<_> = new
+            .map(|(_, _, info)| name::table(&self.directory, FileNumber(info.table_id)))
+            .collect();
         remove_all(&*self.environment.disk, &paths);
     }
 
@@ -349,13 +354,16 @@ impl Engine {
     fn next_plan(&self) -> Option<Plan> {
         let versions = self.versions.lock();
         let mut state = self.schedule.state.lock();
-        if state.exclusive > 0 || state.closing || self.health.is_poisoned() || self.health.is_closed() {
+        if state.exclusive > 0
+            || state.closing
+            || self.health.is_poisoned()
+            || self.health.is_closed()
+        {
             return None;
         }
-        let plans = versions
-            .keyspaces()
-            .iter()
-            .filter_map(|keyspace| pick::pick(keyspace.record.id, &keyspace.shape, &keyspace.record.options));
+        let plans = versions.keyspaces().iter().filter_map(|keyspace| {
+            pick::pick(keyspace.record.id, &keyspace.shape, &keyspace.record.options)
+        });
         let (_, plan) = plans.max_by(|a, b| a.0.total_cmp(&b.0))?;
         if !plan.reserve() {
             return None;
@@ -428,7 +436,8 @@ impl Engine {
             }
             commit.active.number()
         };
-        let flushed = |state: &State| state.frozen.iter().all(|frozen| frozen.generation.number() >= target);
+        let flushed =
+            |state: &State| state.frozen.iter().all(|frozen| frozen.generation.number() >= target);
         if self.is_manual() {
             while !flushed(&self.schedule.state.lock()) {
                 if !self.flush_step()? {
@@ -482,7 +491,11 @@ impl Engine {
     }
 
     /// Merges everything of a key range (`None`: all) into the last level, in the caller's thread.
-    pub(crate) fn compact_range(&self, keyspace: KeyspaceId, range: Option<(&[u8], &[u8])>) -> Result<()> {
+    pub(crate) fn compact_range(
+        &self,
+        keyspace: KeyspaceId,
+        range: Option<(&[u8], &[u8])>,
+    ) -> Result<()> {
         self.flush_all()?;
         self.begin_exclusive()?;
         let result = self.compact_exclusively(keyspace, range);
@@ -510,7 +523,11 @@ impl Engine {
         Ok(())
     }
 
-    fn compact_exclusively(&self, keyspace: KeyspaceId, range: Option<(&[u8], &[u8])>) -> Result<()> {
+    fn compact_exclusively(
+        &self,
+        keyspace: KeyspaceId,
+        range: Option<(&[u8], &[u8])>,
+    ) -> Result<()> {
         let plan = {
             let versions = self.versions.lock();
             let state = &versions.keyspaces()[keyspace.0 as usize];
@@ -536,9 +553,12 @@ impl Engine {
         self.schedule.close();
         self.pool.join();
         while self.bury_one() {}
-        if poisoned {
-            return Ok(());
-        }
+        let result = if poisoned { Ok(()) } else { self.close_log() };
+        drop(self.lock.lock().take());
+        result
+    }
+
+    fn close_log(&self) -> Result<()> {
         self.wal.close()?;
         // From now on a log that ends early is damage, whatever happened to its files.
         let edit = VersionEdit { promised: Some(self.wal.durable_lsn()), ..VersionEdit::default() };

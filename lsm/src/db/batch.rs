@@ -86,5 +86,8 @@ impl WriteBatch {
 
 #[cold]
 fn another_database() -> Error {
-    Error::invalid_option("batch", "its keyspaces belong to another database or another opening of this one; make a new batch")
+    Error::invalid_option(
+        "batch",
+        "its keyspaces belong to another database or another opening of this one; make a new batch",
+    )
 }

@@ -11,13 +11,13 @@
 //! 3. A batch lies in one generation, so a reader's view holds all of it or nothing.
 
 use crate::base::error::{Error, Result};
+use crate::base::key::KeyspaceId;
 use crate::base::key::{Kind, SEQUENCE_MAX, SequenceNumber, Tag};
 use crate::base::options::{Durability, MEMTABLE_COUNT_MAX};
 use crate::db::engine::{Commit, Engine};
 use crate::format::batch::{BatchBuilder, BatchReader, Operation, OperationHeader};
 use crate::mem::generation::Generation;
 use crate::mem::memtable::Memtable;
-use crate::base::key::KeyspaceId;
 use parking_lot::MutexGuard;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -43,7 +43,11 @@ impl Engine {
     }
 
     /// Writes a batch.
-    pub(crate) fn write_batch(&self, operations: &BatchBuilder, durability: Durability) -> Result<()> {
+    pub(crate) fn write_batch(
+        &self,
+        operations: &BatchBuilder,
+        durability: Durability,
+    ) -> Result<()> {
         if operations.is_empty() {
             return self.check_writable();
         }
@@ -92,7 +96,9 @@ impl Engine {
             self.request_drain()?;
         }
         match (durability, lsn) {
-            (Durability::Sync, Some(lsn)) => self.wal.sync(lsn).map_err(|error| self.health.poison(error)),
+            (Durability::Sync, Some(lsn)) => {
+                self.wal.sync(lsn).map_err(|error| self.health.poison(error))
+            }
             _ => Ok(()),
         }
     }
@@ -142,7 +148,11 @@ impl Engine {
     }
 
     /// Puts a larger or newer generation in the place of an empty active one.
-    pub(crate) fn replace_active(&self, commit: &mut MutexGuard<'_, Commit>, cost: usize) -> Result<()> {
+    pub(crate) fn replace_active(
+        &self,
+        commit: &mut MutexGuard<'_, Commit>,
+        cost: usize,
+    ) -> Result<()> {
         debug_assert!(commit.active.is_empty());
         let keyspaces = self.versions.lock().keyspaces().len();
         let next = self.new_generation(commit, cost, keyspaces)?;
@@ -170,7 +180,12 @@ impl Engine {
         }
     }
 
-    fn new_generation(&self, commit: &Commit, cost: usize, keyspaces: usize) -> Result<Arc<Generation>> {
+    fn new_generation(
+        &self,
+        commit: &Commit,
+        cost: usize,
+        keyspaces: usize,
+    ) -> Result<Arc<Generation>> {
         let bytes = (self.options.write_buffer_bytes() as usize).max(cost + Memtable::cost(0, 0));
         let arena = self.arenas.take(bytes)?;
         let mut prefixes = commit.active.prefixes();
@@ -181,7 +196,8 @@ impl Engine {
 
 /// Arena bytes that a batch needs at most.
 pub(crate) fn batch_cost(bytes: &[u8], count: u32) -> usize {
-    let cost = |operation: Operation<'_>| Memtable::cost(operation.key.len(), operation.value.len());
+    let cost =
+        |operation: Operation<'_>| Memtable::cost(operation.key.len(), operation.value.len());
     BatchReader::new(bytes, count).map(|item| item.map_or(0, cost)).sum()
 }
 
@@ -201,7 +217,13 @@ pub(crate) fn apply_batch(
 }
 
 #[inline]
-fn apply(generation: &Generation, keyspace: KeyspaceId, key: &[u8], tag: Tag, value: &[u8]) -> Result<()> {
+fn apply(
+    generation: &Generation,
+    keyspace: KeyspaceId,
+    key: &[u8],
+    tag: Tag,
+    value: &[u8],
+) -> Result<()> {
     let memtable = generation.memtable(keyspace).ok_or_else(|| no_keyspace(keyspace))?;
     let fits = memtable.insert(key, tag, value);
     assert!(fits, "room was made before the record was written");

@@ -35,7 +35,9 @@ fn sources(view: &Arc<View>, keyspace: KeyspaceId, options: &ReadOptions) -> Res
     let table_options = TableCursorOptions { fill_cache: options.fill_cache, read_ahead };
     let mut sources = Vec::with_capacity(16);
     for generation in view.generations() {
-        if let Some(memtable) = generation.memtable(keyspace).filter(|memtable| !memtable.is_empty()) {
+        if let Some(memtable) =
+            generation.memtable(keyspace).filter(|memtable| !memtable.is_empty())
+        {
             sources.push(Source::Memtable(memtable.cursor()));
         }
     }
@@ -44,12 +46,12 @@ fn sources(view: &Arc<View>, keyspace: KeyspaceId, options: &ReadOptions) -> Res
     let above = |key: &[u8]| options.upper_bound.as_deref().is_some_and(|bound| key >= bound);
     for table in shape.level(0).tables() {
         if !below(&table.info().largest) && !above(&table.info().smallest) {
-            sources.push(Source::Table(Box::new(table.reader()?.cursor(table_options.clone()))));
+            sources.push(Source::Table(Box::new(table.reader()?.cursor(table_options))));
         }
     }
     for (index, level) in shape.levels().iter().enumerate().skip(1) {
         if !level.is_empty() {
-            let cursor = LevelCursor::over_level(Arc::clone(shape), index, table_options.clone());
+            let cursor = LevelCursor::over_level(Arc::clone(shape), index, table_options);
             sources.push(Source::Level(Box::new(cursor)));
         }
     }
@@ -135,7 +137,10 @@ impl Cursor {
 
     /// Moves to the next key. On a cursor that is not valid it does nothing.
     #[inline]
-    #[allow(clippy::should_implement_trait, reason = "a cursor lends its entries, an Iterator cannot")]
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "a cursor lends its entries, an Iterator cannot"
+    )]
     pub fn next(&mut self) -> Result<bool> {
         if !self.inner.valid() {
             return Ok(false);
@@ -180,11 +185,19 @@ impl Range {
         let engine = &keyspace.handle.engine;
         options.snapshot.get_or_insert_with(|| engine.snapshots.take(&engine.visible));
         let front = keyspace.cursor(&options)?;
-        Ok(Range { front, back: None, keyspace: keyspace.clone(), options, front_started: false, done: false })
+        Ok(Range {
+            front,
+            back: None,
+            keyspace: keyspace.clone(),
+            options,
+            front_started: false,
+            done: false,
+        })
     }
 
     fn step_front(&mut self) -> Result<Option<(Vec<u8>, PinnedSlice)>> {
-        let found = if self.front_started { self.front.next()? } else { self.front.seek_to_first()? };
+        let found =
+            if self.front_started { self.front.next()? } else { self.front.seek_to_first()? };
         self.front_started = true;
         let met = |back: &Cursor| !back.valid() || back.key() <= self.front.key();
         if !found || self.back.as_ref().is_some_and(met) {
@@ -206,7 +219,8 @@ impl Range {
                 (back, found)
             }
         };
-        let met = self.front_started && (!self.front.valid() || (found && back.key() <= self.front.key()));
+        let met = self.front_started
+            && (!self.front.valid() || (found && back.key() <= self.front.key()));
         if !found || met {
             self.done = true;
             return Ok(None);

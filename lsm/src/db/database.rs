@@ -65,7 +65,11 @@ impl Db {
     ///
     /// # Errors
     /// As [`Db::open`].
-    pub fn open_in(environment: Environment, path: impl AsRef<Path>, options: Options) -> Result<Db> {
+    pub fn open_in(
+        environment: Environment,
+        path: impl AsRef<Path>,
+        options: Options,
+    ) -> Result<Db> {
         let engine = open::open(environment, path.as_ref(), options)?;
         Ok(Db { default: Keyspace { handle: Arc::new(Handle { engine }), id: KeyspaceId(0) } })
     }
@@ -93,7 +97,9 @@ impl Db {
     /// [`Error::KeyspaceNotFound`].
     pub fn keyspace(&self, name: &str) -> Result<Keyspace> {
         let versions = self.engine().versions.lock();
-        let state = versions.keyspace(name).ok_or_else(|| Error::KeyspaceNotFound { name: name.to_owned() })?;
+        let state = versions
+            .keyspace(name)
+            .ok_or_else(|| Error::KeyspaceNotFound { name: name.to_owned() })?;
         Ok(Keyspace { handle: Arc::clone(&self.default.handle), id: state.record.id })
     }
 
@@ -111,7 +117,8 @@ impl Db {
     pub fn create_keyspace(&self, name: &str, options: KeyspaceOptions) -> Result<Keyspace> {
         options.validate()?;
         if name.is_empty() || name.len() > KEYSPACE_NAME_BYTES_MAX {
-            let detail = format!("a name of {} bytes, 1 to {KEYSPACE_NAME_BYTES_MAX} possible", name.len());
+            let detail =
+                format!("a name of {} bytes, 1 to {KEYSPACE_NAME_BYTES_MAX} possible", name.len());
             return Err(Error::invalid_option("name", detail));
         }
         let engine = self.engine();
@@ -170,7 +177,8 @@ impl Db {
     pub fn write(&self, batch: &WriteBatch, options: &WriteOptions) -> Result<()> {
         let engine = self.engine();
         batch.check_owner(engine)?;
-        engine.write_batch(&batch.operations, options.durability.unwrap_or(engine.options.durability))
+        engine
+            .write_batch(&batch.operations, options.durability.unwrap_or(engine.options.durability))
     }
 
     /// A snapshot of all keyspaces as they are now.

@@ -71,8 +71,8 @@ pub(crate) struct Engine {
     pub(crate) writes: WriteCounters,
     pub(crate) health: Health,
     pub(crate) pool: Pool,
-    /// Held until the last handle and thread is gone.
-    pub(crate) lock: Box<dyn Lock>,
+    /// Held until the database is closed.
+    pub(crate) lock: Mutex<Option<Box<dyn Lock>>>,
 }
 
 impl Engine {

@@ -42,7 +42,13 @@ pub struct ReadOptions {
 
 impl Default for ReadOptions {
     fn default() -> Self {
-        ReadOptions { snapshot: None, lower_bound: None, upper_bound: None, fill_cache: true, read_ahead: true }
+        ReadOptions {
+            snapshot: None,
+            lower_bound: None,
+            upper_bound: None,
+            fill_cache: true,
+            read_ahead: true,
+        }
     }
 }
 
@@ -124,7 +130,11 @@ impl Keyspace {
     ///
     /// # Errors
     /// Each key has its own result; errors as [`Keyspace::get_with`].
-    pub fn multi_get(&self, keys: &[&[u8]], options: &ReadOptions) -> Vec<Result<Option<PinnedSlice>>> {
+    pub fn multi_get(
+        &self,
+        keys: &[&[u8]],
+        options: &ReadOptions,
+    ) -> Vec<Result<Option<PinnedSlice>>> {
         let sequence = options.snapshot.as_ref().map(Snapshot::sequence);
         self.handle.engine.multi_get(self.id, keys, sequence, options.fill_cache)
     }
@@ -156,7 +166,11 @@ impl Keyspace {
     /// assert_eq!(names?, [b"bob", b"cyd"]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn range<'k>(&self, range: impl RangeBounds<&'k [u8]>, options: &ReadOptions) -> Result<Range> {
+    pub fn range<'k>(
+        &self,
+        range: impl RangeBounds<&'k [u8]>,
+        options: &ReadOptions,
+    ) -> Result<Range> {
         let after = |key: &[u8]| [key, &[0]].concat();
         let mut options = options.clone();
         match range.start_bound() {

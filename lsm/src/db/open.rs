@@ -46,7 +46,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 const DEFAULT_KEYSPACE: &str = "default";
 
 /// Opens or makes a database.
-pub(crate) fn open(environment: Environment, directory: &Path, options: Options) -> Result<Arc<Engine>> {
+pub(crate) fn open(
+    environment: Environment,
+    directory: &Path,
+    options: Options,
+) -> Result<Arc<Engine>> {
     options.validate()?;
     let disk = Arc::clone(&environment.disk);
     let found = look(&disk, directory)?;
@@ -59,7 +63,9 @@ pub(crate) fn open(environment: Environment, directory: &Path, options: Options)
             let detail = "there is none and create_if_missing is off".to_owned();
             return Err(Error::NotADatabase { path: directory.to_owned(), detail });
         }
-        Found::Foreign(detail) => return Err(Error::NotADatabase { path: directory.to_owned(), detail }),
+        Found::Foreign(detail) => {
+            return Err(Error::NotADatabase { path: directory.to_owned(), detail });
+        }
         Found::Nothing => {
             disk.create_directory(directory).map_err(|e| Error::io("create", directory, e))?;
         }
@@ -79,7 +85,8 @@ pub(crate) fn open(environment: Environment, directory: &Path, options: Options)
         Some(versions) => (versions, false),
         None => {
             let options = options.default_keyspace.clone();
-            let record = KeyspaceRecord { id: KeyspaceId(0), name: DEFAULT_KEYSPACE.to_owned(), options };
+            let record =
+                KeyspaceRecord { id: KeyspaceId(0), name: DEFAULT_KEYSPACE.to_owned(), options };
             (VersionSet::new(Arc::clone(&tables), record), true)
         }
     };
@@ -114,7 +121,11 @@ pub(crate) fn open(environment: Environment, directory: &Path, options: Options)
     remove_strays(&disk, directory, &versions, manifest)?;
 
     let prefixes = vec![Vec::new(); versions.keyspaces().len()];
-    let active = Arc::new(Generation::new(1, arenas.take(options.write_buffer_bytes() as usize)?, &prefixes));
+    let active = Arc::new(Generation::new(
+        1,
+        arenas.take(options.write_buffer_bytes() as usize)?,
+        &prefixes,
+    ));
     let view = View { active: Arc::clone(&active), frozen: Vec::new(), shapes: versions.shapes() };
     let engine = Arc::new(Engine {
         identity: Arc::default(),
@@ -141,7 +152,7 @@ pub(crate) fn open(environment: Environment, directory: &Path, options: Options)
         writes: WriteCounters::default(),
         health: Health::default(),
         pool: Pool::default(),
-        lock,
+        lock: Mutex::new(Some(lock)),
     });
     engine.make_ballast();
     engine.update_pace(&engine.versions.lock());
@@ -179,7 +190,9 @@ fn look(disk: &Arc<dyn Disk>, directory: &Path) -> Result<Found> {
                 )));
             }
             None => {
-                return Ok(Found::Foreign(format!("it holds {name:?}, which is not ours; choose an empty directory")));
+                return Ok(Found::Foreign(format!(
+                    "it holds {name:?}, which is not ours; choose an empty directory"
+                )));
             }
         }
     }
@@ -244,7 +257,8 @@ impl<'a> Replay<'a> {
         memtable_bytes: usize,
         versions: &VersionSet,
     ) -> Replay<'a> {
-        let keyspaces = versions.keyspaces().iter().map(|keyspace| keyspace.record.clone()).collect();
+        let keyspaces =
+            versions.keyspaces().iter().map(|keyspace| keyspace.record.clone()).collect();
         let edit = VersionEdit::default();
         Replay { jobs, arenas, memtable_bytes, keyspaces, generation: None, edit, last_sequence: 0 }
     }
@@ -257,7 +271,8 @@ impl<'a> Replay<'a> {
         let generation = match &self.generation {
             Some(generation) => generation,
             None => {
-                let arena = self.arenas.take(self.memtable_bytes.max(cost + Memtable::cost(0, 0)))?;
+                let arena =
+                    self.arenas.take(self.memtable_bytes.max(cost + Memtable::cost(0, 0)))?;
                 let prefixes = vec![Vec::new(); self.keyspaces.len()];
                 self.generation.insert(Generation::new(0, arena, &prefixes))
             }
@@ -295,7 +310,9 @@ pub(crate) fn destroy(directory: &Path) -> Result<()> {
             let detail = "there is none".to_owned();
             return Err(Error::NotADatabase { path: directory.to_owned(), detail });
         }
-        Found::Foreign(detail) => return Err(Error::NotADatabase { path: directory.to_owned(), detail }),
+        Found::Foreign(detail) => {
+            return Err(Error::NotADatabase { path: directory.to_owned(), detail });
+        }
     }
     let lock = lock(&disk, directory)?;
     let names = disk.list(directory).map_err(|e| Error::io("list", directory, e))?;

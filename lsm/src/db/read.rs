@@ -6,7 +6,7 @@
 
 use crate::base::error::{Error, Result};
 use crate::base::hash::key_hash;
-use crate::base::key::{Kind, KeyspaceId, SequenceNumber, Tag};
+use crate::base::key::{KeyspaceId, Kind, SequenceNumber, Tag};
 use crate::base::limits::LEVEL_COUNT;
 use crate::base::slice::PinnedSlice;
 use crate::db::engine::Engine;
@@ -88,7 +88,8 @@ impl Engine {
             search.advance(sequence, results);
         }
         loop {
-            let waiting: Vec<usize> = (0..searches.len()).filter(|&at| searches[at].wanted.is_some()).collect();
+            let waiting: Vec<usize> =
+                (0..searches.len()).filter(|&at| searches[at].wanted.is_some()).collect();
             match waiting[..] {
                 [] => return,
                 [one] => {
@@ -114,7 +115,8 @@ impl Engine {
         fill_cache: bool,
         results: &mut [Result<Option<PinnedSlice>>],
     ) {
-        let mut by_block: HashMap<(*const TableReader, BlockHandle), Vec<usize>> = HashMap::with_capacity(waiting.len());
+        let mut by_block: HashMap<(*const TableReader, BlockHandle), Vec<usize>> =
+            HashMap::with_capacity(waiting.len());
         for &at in waiting {
             if let Some((reader, handle)) = &searches[at].wanted {
                 by_block.entry((Arc::as_ptr(reader), *handle)).or_default().push(at);
@@ -143,13 +145,14 @@ impl Engine {
         fill_cache: bool,
         results: &mut [Result<Option<PinnedSlice>>],
     ) {
-        let Some((reader, handle)) = searches[group[0]].wanted.clone() else { return };
+        let Some((reader, handle)) = searches[group[0]].wanted else { return };
         let block = reader.admit(handle, completion, fill_cache);
         for &at in group {
             let search = &mut searches[at];
             search.wanted = None;
             let found = block.as_ref().map_err(Error::clone);
-            let found = found.and_then(|block| TableReader::find(block, search.key, search.hash, sequence));
+            let found =
+                found.and_then(|block| TableReader::find(block, search.key, search.hash, sequence));
             search.take(found, results);
         }
     }
@@ -299,7 +302,9 @@ impl<'a> Search<'a> {
         }
         let Some(handle) = reader.locate(self.key)? else { return Ok(()) };
         match reader.cached(handle) {
-            Some(block) => self.take(TableReader::find(&block, self.key, self.hash, sequence), results),
+            Some(block) => {
+                self.take(TableReader::find(&block, self.key, self.hash, sequence), results)
+            }
             None => self.wanted = Some((reader, handle)),
         }
         Ok(())
@@ -331,6 +336,9 @@ impl<'a> Search<'a> {
         let result = io::read_full(&*request.file, request.offset, &mut request.buffer);
         let completion = Completion { token: 0, buffer: request.buffer, result };
         let block = reader.admit(handle, completion, fill_cache);
-        self.take(block.and_then(|block| TableReader::find(&block, self.key, self.hash, sequence)), results);
+        self.take(
+            block.and_then(|block| TableReader::find(&block, self.key, self.hash, sequence)),
+            results,
+        );
     }
 }

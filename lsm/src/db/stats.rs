@@ -147,17 +147,26 @@ impl Engine {
                 let scores = pick::scores(&keyspace.shape, &keyspace.record.options);
                 let level = |level: usize| {
                     let held = keyspace.shape.level(level);
-                    level_stats(level, held.tables().len() as u64, held.bytes(), scores[level], &work[level])
+                    level_stats(
+                        level,
+                        held.tables().len() as u64,
+                        held.bytes(),
+                        scores[level],
+                        &work[level],
+                    )
                 };
-                KeyspaceStats { name: keyspace.record.name.clone(), levels: (0..LEVEL_COUNT).map(level).collect() }
+                KeyspaceStats {
+                    name: keyspace.record.name.clone(),
+                    levels: (0..LEVEL_COUNT).map(level).collect(),
+                }
             })
             .collect();
         let debt_bytes =
             versions.keyspaces().iter().map(|k| pick::debt(&k.shape, &k.record.options)).sum();
         drop(versions);
         let flushes = keyspaces.iter().map(|keyspace| &keyspace.levels[0]);
-        let (flush_bytes, flush_count) =
-            flushes.fold((0, 0), |sum, level| (sum.0 + level.write_bytes, sum.1 + level.compactions));
+        let (flush_bytes, flush_count) = flushes
+            .fold((0, 0), |sum, level| (sum.0 + level.write_bytes, sum.1 + level.compactions));
         let merges = || keyspaces.iter().flat_map(|keyspace| &keyspace.levels[1..]);
         let wal = self.wal.stats();
         let (paced, pauses) = self.pacer.slept();
@@ -255,7 +264,9 @@ impl fmt::Display for Stats {
         }
         for keyspace in &self.keyspaces {
             writeln!(f, "keyspace {:?}", keyspace.name)?;
-            for level in keyspace.levels.iter().filter(|level| level.files > 0 || level.write_bytes > 0) {
+            for level in
+                keyspace.levels.iter().filter(|level| level.files > 0 || level.write_bytes > 0)
+            {
                 writeln!(
                     f,
                     "  L{} {:>6} tables {:>10.1} MiB  score {:>5.2}  wrote {:>10.1} MiB in {} jobs",

@@ -70,9 +70,11 @@ impl ManifestWriter {
         let mode = OpenMode { exclusive: false, ..OpenMode::CREATE };
         let file = disk.open(&path, mode).map_err(|e| Error::io("create", &path, e))?;
         file.set_size(0).map_err(|e| Error::io("truncate", &path, e))?;
-        let mut writer = ManifestWriter { file, number, offset: HEADER_BYTES as u64, durable: 0, failed: None };
+        let mut writer =
+            ManifestWriter { file, number, offset: HEADER_BYTES as u64, durable: 0, failed: None };
         let header = encode_header(number);
-        io::write_full(&*writer.file, 0, &header, false).map_err(|e| Error::io("write", &path, e))?;
+        io::write_full(&*writer.file, 0, &header, false)
+            .map_err(|e| Error::io("write", &path, e))?;
         writer.append(snapshot)?;
         disk.sync_directory(directory).map_err(|e| Error::io("sync", directory, e))?;
         set_current(disk, directory, number)?;
@@ -144,7 +146,11 @@ pub fn read(disk: &Arc<dyn Disk>, directory: &Path) -> Result<Option<ManifestCon
     let path = name::manifest(directory, number);
     let bytes = match io::read_whole(&**disk, &path, MANIFEST_BYTES_MAX) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(Error::corruption(&path, 0, "CURRENT names this manifest, but it is not there"));
+            return Err(Error::corruption(
+                &path,
+                0,
+                "CURRENT names this manifest, but it is not there",
+            ));
         }
         other => other.map_err(|e| Error::io("read", &path, e))?,
     };
@@ -162,8 +168,8 @@ fn read_records(path: &Path, number: FileNumber, bytes: &[u8]) -> Result<Vec<Ver
     while let Some(Record { kind, payload, .. }) = decode_record(number, offset, bytes) {
         match kind {
             TYPE_EDIT => {
-                let edit =
-                    VersionEdit::decode(payload).map_err(|what| Error::corruption(path, offset as u64, what))?;
+                let edit = VersionEdit::decode(payload)
+                    .map_err(|what| Error::corruption(path, offset as u64, what))?;
                 edits.push(edit);
             }
             TYPE_MARK => {}
@@ -202,7 +208,13 @@ fn decode_record(number: FileNumber, offset: usize, bytes: &[u8]) -> Option<Reco
     Some(Record { kind: covered[4], durable, payload: fields })
 }
 
-fn encode_record(number: FileNumber, offset: u64, kind: u8, durable: u64, payload: &[u8]) -> Vec<u8> {
+fn encode_record(
+    number: FileNumber,
+    offset: u64,
+    kind: u8,
+    durable: u64,
+    payload: &[u8],
+) -> Vec<u8> {
     let mut record = vec![0; 4];
     record.extend_from_slice(&(payload.len() as u32).to_le_bytes());
     record.push(kind);
@@ -225,13 +237,21 @@ fn encode_header(number: FileNumber) -> [u8; HEADER_BYTES] {
 
 fn check_header(path: &Path, number: FileNumber, bytes: &[u8]) -> Result<()> {
     let Some(header) = bytes.first_chunk::<HEADER_BYTES>() else {
-        return Err(Error::corruption(path, 0, format!("{} bytes, shorter than a header", bytes.len())));
+        return Err(Error::corruption(
+            path,
+            0,
+            format!("{} bytes, shorter than a header", bytes.len()),
+        ));
     };
     let mut input = &header[..];
     let magic = take_u64(&mut input);
     let version = take_u32(&mut input).unwrap_or(0);
     if magic == Some(MAGIC) && version > FORMAT_VERSION {
-        return Err(Error::NewerFormat { path: path.to_owned(), found: version, supported: FORMAT_VERSION });
+        return Err(Error::NewerFormat {
+            path: path.to_owned(),
+            found: version,
+            supported: FORMAT_VERSION,
+        });
     }
     if *header != encode_header(number) {
         return Err(Error::corruption(path, 0, "the header is not that of this manifest"));
@@ -250,7 +270,8 @@ fn current(disk: &Arc<dyn Disk>, directory: &Path) -> Result<Option<FileNumber>>
     match name::parse(file) {
         Some(name::FileKind::Manifest(number)) if text == current_text(number) => Ok(Some(number)),
         _ => {
-            let detail = "expected the name of a manifest and its checksum, \"MANIFEST-n crc32c=x\"";
+            let detail =
+                "expected the name of a manifest and its checksum, \"MANIFEST-n crc32c=x\"";
             Err(Error::corruption(&path, 0, detail))
         }
     }
@@ -270,7 +291,8 @@ fn set_current(disk: &Arc<dyn Disk>, directory: &Path, number: FileNumber) -> Re
     let file = disk.open(&temporary, mode).map_err(|e| Error::io("create", &temporary, e))?;
     let text = current_text(number);
     file.set_size(0).map_err(|e| Error::io("truncate", &temporary, e))?;
-    io::write_full(&*file, 0, text.as_bytes(), false).map_err(|e| Error::io("write", &temporary, e))?;
+    io::write_full(&*file, 0, text.as_bytes(), false)
+        .map_err(|e| Error::io("write", &temporary, e))?;
     file.sync_data().map_err(|e| Error::io("sync", &temporary, e))?;
     disk.rename(&temporary, &path).map_err(|e| Error::io("rename", &temporary, e))?;
     disk.sync_directory(directory).map_err(|e| Error::io("sync", directory, e))

@@ -14,7 +14,9 @@
 //! Items carry their length so that a tool can show what it does not know; the engine refuses unknown tags, because an
 //! item that is skipped is a file that is lost.
 
-use crate::base::coding::{put_prefixed, put_varint, take_bytes, take_prefixed, take_varint, take_varint32};
+use crate::base::coding::{
+    put_prefixed, put_varint, take_bytes, take_prefixed, take_varint, take_varint32,
+};
 use crate::base::key::{FileNumber, KeyspaceId};
 use crate::base::limits::{KEYSPACE_NAME_BYTES_MAX, LEVEL_COUNT};
 use crate::base::options::{Compression, FilterPolicy, KeyspaceOptions};
@@ -121,7 +123,8 @@ impl VersionEdit {
         while !input.is_empty() {
             let tag = take_varint(&mut input).ok_or("edit ends inside a tag")?;
             let body = take_prefixed(&mut input).ok_or("edit ends inside an item")?;
-            edit.decode_item(tag, body).ok_or_else(|| format!("item with tag {tag} is malformed or unknown"))?;
+            edit.decode_item(tag, body)
+                .ok_or_else(|| format!("item with tag {tag} is malformed or unknown"))?;
         }
         Ok(edit)
     }
@@ -131,7 +134,9 @@ impl VersionEdit {
         match tag {
             TAG_NEXT_FILE => self.next_file = Some(take_varint(input)?),
             TAG_LAST_SEQUENCE => self.last_sequence = Some(take_varint(input)?),
-            TAG_LOG => self.log = Some(LogMark { epoch: take_varint(input)?, lsn: take_varint(input)? }),
+            TAG_LOG => {
+                self.log = Some(LogMark { epoch: take_varint(input)?, lsn: take_varint(input)? })
+            }
             TAG_PROMISED => self.promised = Some(take_varint(input)?),
             TAG_KEYSPACE => {
                 let id = KeyspaceId(take_varint32(input)?);
@@ -228,7 +233,10 @@ mod tests {
             keyspaces: vec![KeyspaceRecord {
                 id: KeyspaceId(3),
                 name: "users".into(),
-                options: KeyspaceOptions { filter: FilterPolicy::Standard { bits: 12 }, ..Default::default() },
+                options: KeyspaceOptions {
+                    filter: FilterPolicy::Standard { bits: 12 },
+                    ..Default::default()
+                },
             }],
             added: vec![(KeyspaceId(3), 1, info)],
             removed: vec![(KeyspaceId(0), 6, FileNumber(4))],

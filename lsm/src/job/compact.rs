@@ -64,7 +64,7 @@ pub fn compact(
             Verdict::Drop => work.keys_dropped += 1,
         }
         work.keys_in += 1;
-        if work.keys_in % CHECK_EVERY == 0 {
+        if work.keys_in.is_multiple_of(CHECK_EVERY) {
             context.check_open()?;
         }
         cursor.next()?;
@@ -79,14 +79,18 @@ fn sources(plan: &Plan) -> Result<Vec<Source>> {
     let options = TableCursorOptions { fill_cache: false, read_ahead: ReadAhead::Full };
     let mut sources = Vec::new();
     for level in 0..LEVEL_COUNT {
-        let tables: Vec<Arc<Table>> =
-            plan.inputs.iter().filter(|(at, _)| *at == level).map(|(_, table)| Arc::clone(table)).collect();
+        let tables: Vec<Arc<Table>> = plan
+            .inputs
+            .iter()
+            .filter(|(at, _)| *at == level)
+            .map(|(_, table)| Arc::clone(table))
+            .collect();
         if level == 0 {
             for table in tables {
-                sources.push(Source::Table(Box::new(table.reader()?.cursor(options.clone()))));
+                sources.push(Source::Table(Box::new(table.reader()?.cursor(options))));
             }
         } else if !tables.is_empty() {
-            sources.push(Source::Level(Box::new(LevelCursor::over_tables(tables, options.clone()))));
+            sources.push(Source::Level(Box::new(LevelCursor::over_tables(tables, options))));
         }
     }
     Ok(sources)
@@ -137,7 +141,8 @@ impl<'a> Cuts<'a> {
             }
             self.index += 1;
         }
-        let due = written_bytes >= self.table_bytes || (written_bytes > 0 && self.met_bytes > self.met_bytes_max);
+        let due = written_bytes >= self.table_bytes
+            || (written_bytes > 0 && self.met_bytes > self.met_bytes_max);
         if due {
             self.met_bytes = 0;
         }

@@ -44,7 +44,7 @@ pub fn flush(
             Verdict::Drop => work.keys_dropped += 1,
         }
         work.keys_in += 1;
-        if work.keys_in % CHECK_EVERY == 0 {
+        if work.keys_in.is_multiple_of(CHECK_EVERY) {
             context.check_open()?;
         }
         cursor.next()?;

@@ -57,7 +57,16 @@ impl<'a> Output<'a> {
         level: usize,
         options: &'a KeyspaceOptions,
     ) -> Output<'a> {
-        Output { context, keyspace, level, options, writer: None, made: vec![], done: vec![], finished: false }
+        Output {
+            context,
+            keyspace,
+            level,
+            options,
+            writer: None,
+            made: vec![],
+            done: vec![],
+            finished: false,
+        }
     }
 
     /// Bytes of the table being written.
@@ -107,7 +116,10 @@ impl<'a> Output<'a> {
         self.cut()?;
         if !self.done.is_empty() {
             let directory = &self.context.directory;
-            self.context.disk.sync_directory(directory).map_err(|e| Error::io("sync", directory, e))?;
+            self.context
+                .disk
+                .sync_directory(directory)
+                .map_err(|e| Error::io("sync", directory, e))?;
         }
         self.finished = true;
         Ok(std::mem::take(&mut self.done))

@@ -103,7 +103,8 @@ mod tests {
 
     #[test]
     fn the_price_rises_smoothly_and_is_zero_when_all_is_well() {
-        let mut backlog = Backlog { level0_trigger: 4, debt_soft_bytes: 1 << 20, ..Backlog::default() };
+        let mut backlog =
+            Backlog { level0_trigger: 4, debt_soft_bytes: 1 << 20, ..Backlog::default() };
         assert_eq!(nanos_per_byte(&backlog), 0.0);
         let mut last = 0.0;
         for tables in 16..60 {
@@ -119,12 +120,19 @@ mod tests {
     fn small_debts_are_collected_and_slept_off_together() {
         let pacer = Pacer::default();
         assert_eq!(pacer.charge(1 << 30), None);
-        pacer.update(&Backlog { debt_bytes: 4 << 20, debt_soft_bytes: 1 << 20, ..Backlog::default() });
+        pacer.update(&Backlog {
+            debt_bytes: 4 << 20,
+            debt_soft_bytes: 1 << 20,
+            ..Backlog::default()
+        });
         let mut slept = Duration::ZERO;
         for _ in 0..10_000 {
             slept += pacer.charge(100).unwrap_or_default();
         }
         let owed = Duration::from_nanos((pacer.price_nanos() * 1e6) as u64);
-        assert!(slept <= owed && owed - slept <= PIECE + Duration::from_millis(1), "{slept:?} of {owed:?}");
+        assert!(
+            slept <= owed && owed - slept <= PIECE + Duration::from_millis(1),
+            "{slept:?} of {owed:?}"
+        );
     }
 }

@@ -109,15 +109,14 @@ pub fn scores(shape: &Shape, options: &KeyspaceOptions) -> [f64; LEVEL_COUNT] {
     let l0_bytes = shape.level(0).bytes() as f64;
     let by_count = count / f64::from(options.level0_tables);
     scores[0] = by_count.max(l0_bytes / options.level_base_bytes as f64);
-    for level in targets.base_level..LEVEL_COUNT - 1 {
+    for (level, score) in scores.iter_mut().enumerate().take(LEVEL_COUNT - 1).skip(1) {
         let free: u64 = free_tables(shape, level).map(|table| table.info().file_bytes).sum();
-        scores[level] = free as f64 / targets.bytes[level] as f64;
-    }
-    // Levels above the base hold leftovers from before the base moved: they must sink.
-    for level in 1..targets.base_level {
-        if free_tables(shape, level).next().is_some() {
-            scores[level] = 2.0;
-        }
+        *score = match level < targets.base_level {
+            // Leftovers from before the base moved down: they must sink.
+            true if free > 0 => 2.0,
+            true => 0.0,
+            false => free as f64 / targets.bytes[level] as f64,
+        };
     }
     scores
 }
@@ -146,17 +145,19 @@ pub fn debt(shape: &Shape, options: &KeyspaceOptions) -> u64 {
 }
 
 /// The most urgent compaction of a keyspace with its score, or `None` if nothing is due or its inputs are busy.
-pub fn pick(keyspace: KeyspaceId, shape: &Arc<Shape>, options: &KeyspaceOptions) -> Option<(f64, Plan)> {
+pub fn pick(
+    keyspace: KeyspaceId,
+    shape: &Arc<Shape>,
+    options: &KeyspaceOptions,
+) -> Option<(f64, Plan)> {
     let scores = scores(shape, options);
-    let mut order: Vec<usize> = (0..LEVEL_COUNT - 1).filter(|&level| scores[level] >= 1.0).collect();
+    let mut order: Vec<usize> =
+        (0..LEVEL_COUNT - 1).filter(|&level| scores[level] >= 1.0).collect();
     order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
     let base_level = targets(&level_bytes(shape), options).base_level;
     for level in order {
-        let inputs = if level == 0 {
-            pick_level0(shape, base_level)
-        } else {
-            pick_sorted(shape, level)
-        };
+        let inputs =
+            if level == 0 { pick_level0(shape, base_level) } else { pick_sorted(shape, level) };
         if let Some((output_level, inputs)) = inputs {
             let is_move = can_move(shape, level, output_level, &inputs, options);
             let plan = Plan {
@@ -201,7 +202,8 @@ fn pick_sorted(shape: &Shape, level: usize) -> Option<(usize, Inputs)> {
         let dense = info.tombstone_count * 2 > info.entry_count;
         (!dense, below.saturating_mul(1024) / info.file_bytes.max(1), info.table_id)
     };
-    let mut candidates: Vec<_> = free_tables(shape, level).map(|table| (cost(table), table)).collect();
+    let mut candidates: Vec<_> =
+        free_tables(shape, level).map(|table| (cost(table), table)).collect();
     candidates.sort_by_key(|(cost, _)| *cost);
     candidates.into_iter().find_map(|(_, table)| {
         let info = table.info();
@@ -228,23 +230,33 @@ fn with_lower(
 }
 
 /// True if the inputs can be handed down by name: nothing to merge, same compression, not too much overlap two levels down.
-fn can_move(shape: &Shape, level: usize, output: usize, inputs: &Inputs, options: &KeyspaceOptions) -> bool {
+fn can_move(
+    shape: &Shape,
+    level: usize,
+    output: usize,
+    inputs: &Inputs,
+    options: &KeyspaceOptions,
+) -> bool {
     if options.compression[level] != options.compression[output] {
         return false;
     }
     if inputs.iter().any(|(at, _)| *at != level) {
         return false;
     }
-    let mut ranges: Vec<_> = inputs.iter().map(|(_, t)| (&t.info().smallest, &t.info().largest)).collect();
+    let mut ranges: Vec<_> =
+        inputs.iter().map(|(_, t)| (&t.info().smallest, &t.info().largest)).collect();
     ranges.sort();
     if ranges.windows(2).any(|pair| pair[0].1 >= pair[1].0) {
         return false;
     }
-    let Some((smallest, largest)) = range_of(inputs.iter().map(|(_, table)| table)) else { return false };
+    let Some((smallest, largest)) = range_of(inputs.iter().map(|(_, table)| table)) else {
+        return false;
+    };
     let below: u64 = match shape.levels().get(output + 1) {
-        Some(grandparents) => {
-            grandparents.overlapping_tables(smallest, largest).map(|table| table.info().file_bytes).sum()
-        }
+        Some(grandparents) => grandparents
+            .overlapping_tables(smallest, largest)
+            .map(|table| table.info().file_bytes)
+            .sum(),
         None => 0,
     };
     below <= options.table_bytes.saturating_mul(u64::from(options.level_fanout))
@@ -275,14 +287,16 @@ pub fn whole_range(
             (smallest, largest) = (low.min(smallest), high.max(largest));
             // In L0 a wider range may meet more tables; sorted levels are closed after one round.
             if !grown || level > 0 {
-                let chosen: Vec<_> = if level == 0 { met().collect() } else { exact(shape, level, low, high) };
+                let chosen: Vec<_> =
+                    if level == 0 { met().collect() } else { exact(shape, level, low, high) };
                 inputs.extend(chosen.into_iter().map(|table| (level, Arc::clone(table))));
                 break;
             }
         }
     }
     let last = LEVEL_COUNT - 1;
-    let settled = inputs.iter().all(|(level, table)| *level == last && table.info().tombstone_count == 0);
+    let settled =
+        inputs.iter().all(|(level, table)| *level == last && table.info().tombstone_count == 0);
     if settled {
         return None;
     }
@@ -293,7 +307,12 @@ pub fn whole_range(
     Some(Plan { keyspace, level, output_level: last, inputs, is_move, shape, options })
 }
 
-fn exact<'a>(shape: &'a Shape, level: usize, smallest: &[u8], largest: &[u8]) -> Vec<&'a Arc<Table>> {
+fn exact<'a>(
+    shape: &'a Shape,
+    level: usize,
+    smallest: &[u8],
+    largest: &[u8],
+) -> Vec<&'a Arc<Table>> {
     shape.level(level).overlapping_tables(smallest, largest).collect()
 }
 

@@ -18,7 +18,8 @@ impl Pool {
     /// [`Error::Io`] if the system has no thread to give.
     pub fn start(&self, name: &str, body: impl FnOnce() + Send + 'static) -> Result<()> {
         let builder = std::thread::Builder::new().name(name.to_owned());
-        let thread = builder.spawn(body).map_err(|e| Error::io("start thread for", Path::new(name), e))?;
+        let thread =
+            builder.spawn(body).map_err(|e| Error::io("start thread for", Path::new(name), e))?;
         self.threads.lock().push(thread);
         Ok(())
     }

@@ -40,7 +40,12 @@ impl Retain {
     /// Decides about one entry. `same_key`: it has the key of the entry before. `covers_below` says whether an older version of the
     /// key may lie below the output; it is asked for tombstones only.
     #[inline]
-    pub fn decide(&mut self, same_key: bool, tag: Tag, covers_below: impl FnOnce() -> bool) -> Verdict {
+    pub fn decide(
+        &mut self,
+        same_key: bool,
+        tag: Tag,
+        covers_below: impl FnOnce() -> bool,
+    ) -> Verdict {
         let stripe = match self.snapshots.first() {
             None => 0,
             Some(_) => self.snapshots.partition_point(|&snapshot| snapshot < tag.sequence()),
@@ -64,7 +69,12 @@ impl Retain {
 mod tests {
     use super::*;
 
-    fn run(snapshots: &[u64], bottom: bool, below: bool, tags: &[(u64, Kind)]) -> Vec<(u64, Verdict)> {
+    fn run(
+        snapshots: &[u64],
+        bottom: bool,
+        below: bool,
+        tags: &[(u64, Kind)],
+    ) -> Vec<(u64, Verdict)> {
         let mut retain = Retain::new(snapshots.to_vec(), bottom);
         let decide = |(index, &(sequence, kind)): (usize, &(u64, Kind))| {
             (sequence, retain.decide(index > 0, Tag::new(sequence, kind), || below))

@@ -37,7 +37,10 @@ impl Generation {
 
     /// All memtables with their keyspaces.
     pub fn memtables(&self) -> impl Iterator<Item = (KeyspaceId, &Arc<Memtable>)> {
-        self.memtables.iter().enumerate().map(|(index, memtable)| (KeyspaceId(index as u32), memtable))
+        self.memtables
+            .iter()
+            .enumerate()
+            .map(|(index, memtable)| (KeyspaceId(index as u32), memtable))
     }
 
     /// Bytes taken from the arena.

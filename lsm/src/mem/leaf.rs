@@ -22,7 +22,7 @@ use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::base::key;
-use crate::mem::entry::EntryUnit;
+use crate::mem::entry::{EntryUnit, prefetch};
 
 /// Entries of a leaf.
 pub(super) const LEAF_SLOTS: usize = 128;
@@ -135,6 +135,15 @@ impl Leaf {
     /// Sets the note.
     pub(super) fn set_extended(&self) {
         self.extended.store(true, Ordering::Relaxed);
+    }
+
+    /// Starts to bring all heads into the cache at once: waiting for the processor to notice the scan costs more.
+    #[inline]
+    pub(super) fn prefetch_heads(&self) {
+        let heads = self.heads.0.get().cast::<u8>();
+        for line in 0..LEAF_SLOTS * 8 / 64 {
+            prefetch(heads.wrapping_add(line * 64));
+        }
     }
 
     /// Heads of the first `count` slots, `count` being no more than [`count`](Self::count) has answered.

@@ -35,7 +35,9 @@ impl Prefix {
     /// True if `key` begins with the prefix.
     #[inline]
     pub(crate) fn fits(&self, key: &[u8]) -> bool {
-        key.starts_with(&self.bytes)
+        // A comparison of no bytes at the dangling address of an empty box costs 60 ns with a vectorised memcmp (a masked load of an
+        // unmapped page takes a microcode assist), so it is not made.
+        self.bytes.is_empty() || key.starts_with(&self.bytes)
     }
 
     /// The head of `key`: order-preserving, see promise 1.

@@ -301,6 +301,7 @@ impl Skiplist {
         let root = self.root()?;
         let target = Target { head: root.prefix.head(key), key, tag };
         let Position { leaf, next, .. } = self.descend_to(root, &target);
+        leaf.prefetch_heads();
         let count = leaf.count();
         let found = self.find_in_leaf(leaf, count, &target);
         if found.is_some() {

@@ -82,7 +82,11 @@ impl Level {
     }
 
     /// Tables whose key range meets `smallest..=largest`, in order.
-    pub fn overlapping_tables(&self, smallest: &[u8], largest: &[u8]) -> impl Iterator<Item = &Arc<Table>> {
+    pub fn overlapping_tables(
+        &self,
+        smallest: &[u8],
+        largest: &[u8],
+    ) -> impl Iterator<Item = &Arc<Table>> {
         let start = if self.fences.is_empty() { 0 } else { self.lower_bound(smallest) };
         let sorted = !self.fences.is_empty();
         self.tables[start..]

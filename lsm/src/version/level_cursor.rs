@@ -47,7 +47,12 @@ pub struct LevelCursor {
 impl LevelCursor {
     /// Over all tables of a sorted level.
     pub fn over_level(shape: Arc<Shape>, level: usize, options: TableCursorOptions) -> LevelCursor {
-        LevelCursor { tables: Tables::Level(shape, level), options, index: usize::MAX, current: None }
+        LevelCursor {
+            tables: Tables::Level(shape, level),
+            options,
+            index: usize::MAX,
+            current: None,
+        }
     }
 
     /// Over sorted, disjoint tables.
@@ -62,7 +67,7 @@ impl LevelCursor {
         }
         self.current = None;
         let Some(table) = self.tables.list().get(index) else { return Ok(false) };
-        self.current = Some(table.reader()?.cursor(self.options.clone()));
+        self.current = Some(table.reader()?.cursor(self.options));
         self.index = index;
         Ok(true)
     }

@@ -63,7 +63,9 @@ impl VersionSet {
     /// # Errors
     /// [`Error::Corruption`] for a damaged manifest or one whose edits contradict each other; I/O errors.
     pub fn recover(context: Arc<TableContext>) -> Result<Option<VersionSet>> {
-        let Some(contents) = manifest::read(&context.disk, &context.directory)? else { return Ok(None) };
+        let Some(contents) = manifest::read(&context.disk, &context.directory)? else {
+            return Ok(None);
+        };
         let manifest_path = name::manifest(&context.directory, contents.number);
         let mut set = VersionSet {
             context,
@@ -153,7 +155,8 @@ impl VersionSet {
         let gone = next.adopt(edit, shapes);
         next.next_file = next.next_file.max(number.0 + 1);
         let snapshot = next.snapshot();
-        let writer = ManifestWriter::create(&self.context.disk, &self.context.directory, number, &snapshot)?;
+        let writer =
+            ManifestWriter::create(&self.context.disk, &self.context.directory, number, &snapshot)?;
         next.snapshot_bytes = writer.bytes();
         next.writer = Some(writer);
         *self = next;
@@ -183,7 +186,11 @@ impl VersionSet {
                 return Err(wrong(format!("keyspace {} is out of order", record.id.0)));
             }
         }
-        let touched = edit.added.iter().map(|(id, _, _)| *id).chain(edit.removed.iter().map(|(id, _, _)| *id));
+        let touched = edit
+            .added
+            .iter()
+            .map(|(id, _, _)| *id)
+            .chain(edit.removed.iter().map(|(id, _, _)| *id));
         let mut touched: Vec<KeyspaceId> = touched.collect();
         touched.sort_unstable();
         touched.dedup();
@@ -193,9 +200,14 @@ impl VersionSet {
             if index >= count {
                 return Err(wrong(format!("an edit names keyspace {index}, there are {count}")));
             }
-            let old = self.keyspaces.get(index).map(|keyspace| Arc::clone(&keyspace.shape)).unwrap_or_default();
+            let old = self
+                .keyspaces
+                .get(index)
+                .map(|keyspace| Arc::clone(&keyspace.shape))
+                .unwrap_or_default();
             let removed: Vec<_> = edit.removed.iter().filter(|(of, _, _)| *of == id).collect();
-            let removed: Vec<_> = removed.iter().map(|(_, level, number)| (usize::from(*level), *number)).collect();
+            let removed: Vec<_> =
+                removed.iter().map(|(_, level, number)| (usize::from(*level), *number)).collect();
             let added = edit.added.iter().filter(|(of, _, _)| *of == id);
             let added: Vec<_> = added
                 .map(|(_, level, info)| {
@@ -249,7 +261,10 @@ impl VersionSet {
         for keyspace in &self.keyspaces {
             edit.keyspaces.push(keyspace.record.clone());
             for (level, tables) in keyspace.shape.levels().iter().enumerate() {
-                let added = tables.tables().iter().map(|t| (keyspace.record.id, level as u8, t.info().clone()));
+                let added = tables
+                    .tables()
+                    .iter()
+                    .map(|t| (keyspace.record.id, level as u8, t.info().clone()));
                 edit.added.extend(added);
             }
         }

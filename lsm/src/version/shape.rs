@@ -62,8 +62,10 @@ impl Shape {
         let wrong = |detail: String| Error::corruption(manifest, 0, detail);
         let mut shape = self.clone();
         for level in 0..LEVEL_COUNT {
-            let gone: Vec<_> = removed.iter().filter(|(at, _)| *at == level).map(|(_, number)| *number).collect();
-            let new: Vec<_> = added.iter().filter(|(at, _)| *at == level).map(|(_, table)| table).collect();
+            let gone: Vec<_> =
+                removed.iter().filter(|(at, _)| *at == level).map(|(_, number)| *number).collect();
+            let new: Vec<_> =
+                added.iter().filter(|(at, _)| *at == level).map(|(_, table)| table).collect();
             if gone.is_empty() && new.is_empty() {
                 continue;
             }
@@ -72,19 +74,27 @@ impl Shape {
                 let before = tables.len();
                 tables.retain(|table| table.number() != number);
                 if tables.len() == before {
-                    return Err(wrong(format!("table {} is removed from L{level}, which has none", number.0)));
+                    return Err(wrong(format!(
+                        "table {} is removed from L{level}, which has none",
+                        number.0
+                    )));
                 }
             }
             for table in new {
                 if tables.iter().any(|present| present.number() == table.number()) {
-                    return Err(wrong(format!("table {} is added twice to L{level}", table.number().0)));
+                    return Err(wrong(format!(
+                        "table {} is added twice to L{level}",
+                        table.number().0
+                    )));
                 }
                 tables.push(Arc::clone(table));
             }
             shape.levels[level] =
                 if level == 0 { Level::overlapping(tables) } else { Level::disjoint(tables) };
             let sorted = shape.levels[level].tables();
-            if level > 0 && sorted.windows(2).any(|pair| pair[0].info().largest >= pair[1].info().smallest) {
+            if level > 0
+                && sorted.windows(2).any(|pair| pair[0].info().largest >= pair[1].info().smallest)
+            {
                 return Err(wrong(format!("tables of L{level} overlap")));
             }
         }

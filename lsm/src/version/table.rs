@@ -90,8 +90,14 @@ impl Table {
         let context = &self.context;
         let path = name::table(&context.directory, self.number());
         let cache = Arc::clone(&context.cache);
-        let reader =
-            TableReader::open(&context.disk, &path, &self.info, context.direct, cache, &context.budget)?;
+        let reader = TableReader::open(
+            &context.disk,
+            &path,
+            &self.info,
+            context.direct,
+            cache,
+            &context.budget,
+        )?;
         Ok(self.reader.get_or_init(|| reader))
     }
 

@@ -1,5 +1,5 @@
 //! What the tests on the simulated disk share.
-#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test binary uses its own part")]
 
 use std::sync::Arc;
 use treering_lsm::io::sim::SimDisk;
