@@ -54,10 +54,13 @@ fn child_that_is_killed() {
 }
 
 fn start_child(directory: &Path, io: &str) -> Child {
-    Command::new(std::env::current_exe().unwrap())
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    if io != "auto" {
+        command.env("TREERING_IO", io);
+    }
+    command
         .args(["--exact", "child_that_is_killed", "--nocapture"])
         .env(DIRECTORY, directory)
-        .env("TREERING_IO", io)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
