@@ -19,6 +19,10 @@
 //! are equal (the last level). A point read compares the key's fingerprint with 16 entries per instruction and verifies the
 //! candidates; a seek compares heads as numbers, then binary-searches one group.
 //!
+//! Measured (34 entries of 116 bytes): `find` 21 ns in L1; the walk of promise 2 costs about 100 ns a block, a tenth of reading
+//! and decompressing it, and lets every later read go unchecked. Intervals of 8 and 16 could not be told apart above the
+//! noise of the machine, nor could the prefetches of the columns be shown to help; 16 is the smaller block.
+//!
 //! Promises:
 //! 1. All versions of a user key stand in one block, newest first.
 //! 2. `parse` walks the whole block once; a parsed block is never read out of bounds, even if the bytes are wrong under a
