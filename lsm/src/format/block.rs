@@ -19,8 +19,8 @@
 //! are equal (the last level). A point read compares the key's fingerprint with 16 entries per instruction and verifies the
 //! candidates; a seek compares heads as numbers, then binary-searches one group.
 //!
-//! Measured (34 entries of 116 bytes): `find` 21 ns in L1; the walk of promise 2 costs about 100 ns a block, a tenth of reading
-//! and decompressing it, and lets every later read go unchecked. Intervals of 8 and 16 could not be told apart above the
+//! Measured (34 entries of 116 bytes): `find` 21 ns in L1; the walk of promise 2 costs 100 to 140 ns
+//! a block and lets every later read go unchecked. Intervals of 8 and 16 could not be told apart above the
 //! noise of the machine, nor could the prefetches of the columns be shown to help; 16 is the smaller block.
 //!
 //! Promises:
@@ -86,10 +86,6 @@ struct Entry {
 impl Entry {
     fn value_at(self) -> u32 {
         self.suffix_at + self.suffix_length
-    }
-
-    fn end(self) -> u32 {
-        self.value_at() + self.value_length
     }
 }
 
