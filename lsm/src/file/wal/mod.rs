@@ -159,7 +159,8 @@ pub struct Wal {
 
 impl Wal {
     /// Begins an empty log at `start`. `reusable` are the numbers of segment files that nobody needs any more (those that
-    /// [`recover`] found, once the manifest says durably that the log starts here); they are reused in place.
+    /// [`recover`] found); they are reused in place, and so is the ring. So call it only once the manifest says durably that
+    /// the log starts here, with this epoch.
     ///
     /// # Errors
     /// [`Error::Io`] or [`Error::NoSpace`] if a file cannot be opened.

@@ -34,7 +34,8 @@ impl Walk {
         if index >= block.count {
             return false;
         }
-        let entry = block.entry_at(self.entry.end());
+        // By its offset, not from the end of the entry before: loads of several entries then overlap.
+        let entry = block.entry(index);
         if index & ((1 << block.restart_shift) - 1) == 0 {
             self.restart_at = entry.suffix_at;
             self.kept = 0;
