@@ -327,7 +327,7 @@ fn options(tuning: &Tuning) -> lsm::Options {
         Io::Uring => lsm::IoChoice::Uring,
         Io::Posix => lsm::IoChoice::Posix,
     };
-    options.direct_reads = tuning.direct_reads;
+    options.direct_io = tuning.direct_io;
     options.default_keyspace = keyspace;
     options
 }

@@ -214,7 +214,6 @@ pub(super) const WITHOUT_EFFECT: &[(&str, Kind)] = &[
     ("use_cache_memkind_kmem_allocator", Kind::Bool),
     ("use_compressed_secondary_cache", Kind::Bool),
     ("use_data_block_hash_index", Kind::Bool),
-    ("use_direct_io_for_flush_and_compaction", Kind::Bool),
     ("use_fsync", Kind::Bool),
     ("use_hash_search", Kind::Bool),
     ("use_ribbon_filter", Kind::Bool),

@@ -225,7 +225,8 @@ flags! {
         max_bytes_for_level_base: u64 = 256u64 << 20, "Bytes of the smallest level below level 0";
         max_bytes_for_level_multiplier: f64 = 10.0, "Ratio of the sizes of neighbouring levels";
         level0_file_num_compaction_trigger: i32 = 4, "Tables of level 0 that start a compaction";
-        use_direct_reads: bool = false, "Read tables past the page cache";
+        use_direct_reads: bool = false, "Read and write tables past the page cache";
+        use_direct_io_for_flush_and_compaction: bool = false, "The same as --use_direct_reads";
         io: String = "auto", "Input and output through: auto, uring or posix";
     }
     "Reports" {

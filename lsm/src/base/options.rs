@@ -77,8 +77,9 @@ pub struct Options {
     pub background_jobs: Option<usize>,
     /// Body of the I/O door for real files. Default [`IoChoice::Auto`].
     pub io: IoChoice,
-    /// Read tables with O_DIRECT, past the page cache. Default false. Right where the block cache has most of the memory.
-    pub direct_reads: bool,
+    /// Read and write tables with O_DIRECT, past the page cache. Default false. With it, `memory_limit` bounds all the memory that the
+    /// database uses, the kernel's included, and compaction pushes nobody's pages out; without it the page cache is a second cache.
+    pub direct_io: bool,
     /// Options of the default keyspace, used when the database is made.
     pub default_keyspace: KeyspaceOptions,
 }
@@ -93,7 +94,7 @@ impl Default for Options {
             error_if_exists: false,
             background_jobs: None,
             io: IoChoice::Auto,
-            direct_reads: false,
+            direct_io: false,
             default_keyspace: KeyspaceOptions::default(),
         }
     }

@@ -76,7 +76,7 @@ pub(crate) fn open(
     let tables = Arc::new(TableContext {
         disk: Arc::clone(&disk),
         directory: directory.to_owned(),
-        direct: options.direct_reads,
+        direct: options.direct_io,
         cache: BlockCache::new(Arc::clone(&budget)),
         budget: Arc::clone(&budget),
         graveyard: Mutex::default(),
@@ -96,6 +96,7 @@ pub(crate) fn open(
     let jobs = JobContext {
         disk: Arc::clone(&disk),
         directory: directory.to_owned(),
+        direct: options.direct_io,
         next_file: AtomicU64::new(versions.next_file().max(highest + 1)),
         closing: AtomicBool::new(false),
     };

@@ -53,6 +53,8 @@ pub struct TableSpec {
     pub keyspace: KeyspaceId,
     /// Level that it is written for.
     pub level: u8,
+    /// Write past the page cache.
+    pub direct: bool,
 }
 
 /// A table being written.
@@ -91,7 +93,7 @@ impl TableWriter {
     /// [`Error::Io`] or [`Error::NoSpace`] from the file system.
     pub fn create(disk: &Arc<dyn Disk>, path: &Path, spec: TableSpec) -> Result<TableWriter> {
         Ok(TableWriter {
-            output: Output::create(disk, path)?,
+            output: Output::create(disk, path, spec.direct)?,
             block: BlockBuilder::new(),
             compressor: Compressor::new(spec.compression),
             index: IndexBuilder::new(),

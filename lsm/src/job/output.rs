@@ -18,6 +18,8 @@ pub struct JobContext {
     pub disk: Arc<dyn Disk>,
     /// The database directory.
     pub directory: PathBuf,
+    /// Write tables past the page cache.
+    pub direct: bool,
     /// The next free file number.
     pub next_file: AtomicU64,
     /// Set when the database closes: long jobs give up.
@@ -94,6 +96,7 @@ impl<'a> Output<'a> {
             filter: self.options.filter,
             keyspace: self.keyspace,
             level: self.level as u8,
+            direct: self.context.direct,
         };
         self.made.push(path.clone());
         let writer = TableWriter::create(&self.context.disk, &path, spec)?;

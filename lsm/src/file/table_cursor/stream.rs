@@ -7,7 +7,7 @@ use crate::base::error::Result;
 use crate::base::limits::IO_ALIGN;
 use crate::file::table_reader::TableReader;
 use crate::format::index::BlockHandle;
-use crate::io::{AlignedBuffer, File, OpenMode, Operation, Queue, Request};
+use crate::io::{AlignedBuffer, File, Operation, Queue, Request};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -46,15 +46,9 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    /// A stream over the data blocks of `table`, through a direct descriptor of its own if the table has none.
+    /// A stream over the data blocks of `table`.
     pub(super) fn open(table: &TableReader) -> Result<Stream> {
-        let file = if table.direct() {
-            Arc::clone(table.file())
-        } else {
-            let path = table.file().path();
-            let opened = table.disk().open(path, OpenMode::READ_DIRECT);
-            opened.map_err(|error| table.io_error("open", error))?
-        };
+        let file = Arc::clone(table.file());
         let end = table.data_end().next_multiple_of(IO_ALIGN as u64);
         Ok(Stream {
             file,

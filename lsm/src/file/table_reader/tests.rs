@@ -26,6 +26,7 @@ pub(crate) fn path() -> &'static Path {
 
 pub(crate) fn spec(compression: Compression, filter: FilterPolicy) -> TableSpec {
     TableSpec {
+        direct: true,
         table_id: 7,
         block_bytes: 1024,
         compression,

@@ -28,9 +28,9 @@ pub(super) struct Output {
 }
 
 impl Output {
-    pub(super) fn create(disk: &Arc<dyn Disk>, path: &Path) -> Result<Output> {
+    pub(super) fn create(disk: &Arc<dyn Disk>, path: &Path, direct: bool) -> Result<Output> {
         let file = disk
-            .open(path, OpenMode::CREATE_DIRECT)
+            .open(path, OpenMode { direct, ..OpenMode::CREATE })
             .map_err(|error| Error::io("create", path, error))?;
         Ok(Output {
             disk: Arc::clone(disk),
