@@ -1,4 +1,54 @@
-//! Treering's engine: an embedded LSM key-value store on io_uring.
+//! Treering's engine: an embedded, crash-safe key-value store for Linux. A log-structured merge tree on io_uring.
+//!
+//! ```
+//! use treering_lsm::{Db, Options, ReadOptions};
+//! # let directory = tempfile::tempdir()?;
+//! # let path = directory.path();
+//!
+//! let db = Db::open(path, Options::default())?;
+//! db.put(b"tree/oak", b"600 years")?;
+//! db.put(b"tree/yew", b"2000 years")?;
+//! assert_eq!(db.get(b"tree/oak")?.as_deref(), Some(&b"600 years"[..]));
+//! for entry in db.default_keyspace().prefix(b"tree/", &ReadOptions::default())? {
+//!     let (key, value) = entry?;
+//!     println!("{} = {}", key.escape_ascii(), value.escape_ascii());
+//! }
+//! db.close()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What is here
+//!
+//! | want | see |
+//! | --- | --- |
+//! | open, close, make keyspaces | [`Db`], [`Options`], [`KeyspaceOptions`] |
+//! | put, get, delete | [`Db`] for the default keyspace, [`Keyspace`] for any |
+//! | several writes or none | [`WriteBatch`], [`Db::write`] |
+//! | sorted reads, both ways | [`Cursor`], [`Keyspace::range`], [`Keyspace::prefix`] |
+//! | many keys at once | [`Keyspace::multi_get`] |
+//! | a stable view | [`Snapshot`] |
+//! | what `Ok` means | [`Durability`] |
+//! | what it is doing | [`Db::stats`], whose `Display` is made for people |
+//! | tests without files, time or threads | [`Environment`], [`io::sim::SimDisk`] |
+//!
+//! # Threads
+//!
+//! All handles are `Send + Sync` and cheap to clone. Writers are serialised by one short critical section; readers take no
+//! lock. A [`Cursor`] belongs to one thread at a time.
+//!
+//! # Memory
+//!
+//! [`Options::memory_limit`] bounds memtables, block cache, filters, indexes and compaction buffers together. What a caller
+//! pins (cursors, [`PinnedSlice`]s, open iterators' blocks) comes on top.
+//!
+//! # Limits
+//!
+//! In [`limits`]: keys of 1 byte to 64 KiB, values to 64 MiB, batches to 1 GiB.
+//!
+//! # Modules
+//!
+//! The names re-exported here are the interface. The modules are public so that tools and tests can read
+//! the formats and simulate disks; they may change with any release.
 
 pub mod base;
 pub mod db;

@@ -72,8 +72,8 @@ pub enum Error {
         /// The first failure.
         cause: Arc<Error>,
     },
-    /// A key is empty or longer than [`limits::KEY_BYTES_MAX`](crate::limits::KEY_BYTES_MAX).
-    #[error("a key of {length} bytes; keys are at most {max} bytes long")]
+    /// A key is empty, or longer than [`limits::KEY_BYTES_MAX`](crate::limits::KEY_BYTES_MAX).
+    #[error("a key of {length} bytes; keys are 1 to {max} bytes long")]
     KeyTooLarge {
         /// Length of the key in bytes.
         length: usize,

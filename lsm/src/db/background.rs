@@ -218,6 +218,10 @@ impl Engine {
 
     /// Flushes the oldest frozen generation; false if there is none or somebody is at it.
     pub(crate) fn flush_step(&self) -> Result<bool> {
+        if !self.is_manual() && self.schedule.frozen_count() == 1 {
+            // The next switch of generations should not meet pages that were never touched. With two frozen ones all arenas exist.
+            self.arenas.prepare();
+        }
         let frozen = {
             let mut state = self.schedule.state.lock();
             if state.flushing || self.health.is_poisoned() {

@@ -90,7 +90,8 @@ pub(crate) fn open(
             (VersionSet::new(Arc::clone(&tables), record), true)
         }
     };
-    let arenas = ArenaPool::new(options.write_buffer_bytes() as usize, MEMTABLE_COUNT_MAX as usize);
+    let arenas =
+        ArenaPool::new(options.write_buffer_bytes() as usize, MEMTABLE_COUNT_MAX as usize - 1);
     let highest = highest_number(&disk, directory)?;
     let jobs = JobContext {
         disk: Arc::clone(&disk),
