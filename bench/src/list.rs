@@ -99,6 +99,8 @@ pub(crate) struct Item {
     pub(crate) warmups: u32,
     /// Only in --verify_benchmarks: keys that each writing thread wrote, where the flags do not say.
     pub(crate) written: Vec<u64>,
+    /// Only in --verify_benchmarks: the process ended in the middle.
+    pub(crate) is_cut: bool,
 }
 
 /// Bytes of the values of fill100K.
@@ -114,8 +116,8 @@ pub(crate) fn parse(list: &str) -> Result<Vec<Item>, String> {
     items(list).map(|item| parse_item(item, false)).collect()
 }
 
-/// Reads the list of an earlier run, in which `readwhilewriting[N123]` says how many keys were written; a semicolon
-/// begins the list of a further process.
+/// Reads the list of an earlier run, in which `readwhilewriting[N123]` says how many keys were written and `fillseq[N?]`
+/// that the process ended in the middle; a semicolon begins the list of a further process.
 ///
 /// # Errors
 /// As [`parse`].
@@ -141,13 +143,18 @@ fn parse_item(item: &str, is_earlier: bool) -> Result<Item, String> {
         let suggestion = nearest(name, NAMES.iter().map(|name| name.name));
         return Err(wrong(format!("not offered; {}", hint(suggestion, ""))));
     };
-    let mut parsed = Item { name: found, repeats: 1, warmups: 0, written: Vec::new() };
+    let mut parsed =
+        Item { name: found, repeats: 1, warmups: 0, written: Vec::new(), is_cut: false };
     for modifier in modifiers.split('-').filter(|modifier| !modifier.is_empty()) {
         let (letter, digits) = modifier.split_at(modifier.chars().next().map_or(0, char::len_utf8));
+        if is_earlier && modifier == "N?" {
+            parsed.is_cut = true;
+            continue;
+        }
         if let ("N", true) = (letter, is_earlier) {
             let counts: Result<Vec<u64>, _> = digits.split('+').map(str::parse).collect();
             let reason =
-                || wrong(format!("modifier {modifier:?} is not of the form N12 or N12+34"));
+                || wrong(format!("modifier {modifier:?} is not of the form N12, N12+34 or N?"));
             parsed.written = counts.map_err(|_| reason())?;
             continue;
         }

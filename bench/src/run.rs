@@ -235,6 +235,7 @@ impl Session<'_> {
                 && run == 0
                 && (is_warmup || item.warmups == 0),
             written,
+            is_cut: false,
         });
         let name = item.name.name;
         println!("{}", outcome.text(name, self.settings.flags.histogram));

@@ -115,7 +115,7 @@ impl Settings {
             lists => Some(list::parse_earlier(lists)?),
         };
         check_ranges(&flags)?;
-        check_list(&flags, &items, &line.given)?;
+        check_list(&flags, &items, earlier.as_deref().unwrap_or_default(), &line.given)?;
         let tuning = tuning(&flags, &mut notes)?;
         let keep = flags.use_existing_db || flags.readonly;
         let is_compute = items.iter().all(|item| item.name.is_compute());
@@ -238,10 +238,13 @@ fn check_ranges(flags: &Flags) -> Result<(), String> {
 fn check_list(
     flags: &Flags,
     items: &[Item],
+    earlier: &[Vec<Item>],
     given: &std::collections::BTreeSet<String>,
 ) -> Result<(), String> {
     let has = |effect| items.iter().find(|item| item.name.effect == effect);
-    let has_name = |name: &str| items.iter().any(|item| item.name.name == name);
+    let earlier = earlier.iter().flatten();
+    let has_name =
+        |name: &str| items.iter().chain(earlier.clone()).any(|item| item.name.name == name);
     if flags.readonly
         && let Some(item) = has(Effect::Writes).or(has(Effect::Fills))
     {

@@ -242,7 +242,7 @@ flags! {
         progress_reports: bool = true, "Show progress on a terminal";
         slow_usecs: u64 = 1_000_000u64, "Report an operation that takes at least so many microseconds (with --histogram)";
         confidence_interval_only: bool = false, "Print only the 95 % confidence interval of repeated runs";
-        verify_benchmarks: String = "", "What the data was made by, for verify in a later process: the earlier --benchmarks list, from its start";
+        verify_benchmarks: String = "", "What the data was made by, for verify in a later process: the earlier --benchmarks list, from its start; readwhilewriting[N123] gives the keys that it wrote, fillseq[N?] was cut off by the end of the process, a semicolon begins the list of a further process";
     }
 }
 

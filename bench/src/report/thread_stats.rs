@@ -222,7 +222,8 @@ impl<'a> ThreadStats<'a> {
             self.latencies[kind.index()].get_or_insert_with(|| Box::new(Latencies::new(precise)));
         latencies.histogram.add(nanos / 1000);
         if let Some(percentiles) = &mut latencies.percentiles {
-            percentiles.saturating_record(nanos);
+            // Fails only for values out of range, and a growing histogram has no range.
+            let _ = percentiles.record(nanos);
         }
         if nanos / 1000 >= self.watch.slow_micros && self.watch.interval.is_none() {
             eprint!("long op: {} micros{:30}\r", nanos / 1000, "");
@@ -321,6 +322,19 @@ mod tests {
             .filter_map(|latencies| latencies.percentiles.as_ref().map(|all| all.len()))
             .collect();
         assert_eq!(counted, [1, 2]);
+    }
+
+    #[test]
+    fn a_long_latency_is_never_cut_to_what_was_seen_before() {
+        let mut latencies = Latencies::new(true);
+        let percentiles = latencies.percentiles.as_mut().unwrap();
+        for nanos in [100, 5_000_000_000, 90_000_000_000] {
+            percentiles.record(nanos).unwrap();
+        }
+        assert!(percentiles.max() >= 90_000_000_000);
+        let mut other = Latencies::new(true);
+        other.merge(&latencies);
+        assert!(other.percentiles.is_some_and(|all| all.max() >= 90_000_000_000));
     }
 
     #[test]

@@ -346,6 +346,34 @@ mod tests {
     }
 
     #[test]
+    fn a_run_that_was_cut_off_is_checked_up_to_its_last_write() {
+        // 2500 of 3000 writes stand for a process that was killed.
+        for list in ["fillrandom", "fillseq", "fillrandom,overwrite"] {
+            let told = format!("{list}[N?]");
+            let report = run_and_verify(list, "--writes=2500", &told, |_| {}).unwrap();
+            assert!(report.checked.contains("after 2500 writes"), "{list}: {}", report.checked);
+        }
+    }
+
+    #[test]
+    fn a_search_past_the_end_of_an_ordered_run_ends_with_an_error() {
+        let spoil = |engine: &Engine| {
+            let key = engine.cursor(&ReadOptions::default()).and_then(|mut cursor| {
+                cursor.seek_to_first().map_err(say)?;
+                Ok(cursor.key().to_vec())
+            });
+            engine.put(&key.unwrap(), b"other", &Writes::new(false, false)).unwrap();
+        };
+        for list in ["fillseq", "filluniquerandom", "fillrandom"] {
+            let error =
+                run_and_verify(list, "", &format!("{list}[N?]"), spoil).map(|_| ()).unwrap_err();
+            assert!(error.starts_with("1 keys differ"), "{list}: {error}");
+        }
+        let beyond = run_and_verify("fillseq", "--writes=4000", "fillseq", |_| {});
+        assert!(beyond.is_err_and(|error| error.contains("went past --num")));
+    }
+
+    #[test]
     fn without_knowledge_the_form_is_still_checked() {
         let report = run_and_verify("fillrandom", "", "", |_| {}).unwrap();
         assert!(report.checked.contains("form of these flags"));

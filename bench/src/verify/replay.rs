@@ -30,6 +30,8 @@ pub(crate) struct Run {
     pub(crate) is_fresh: bool,
     /// Keys that each thread wrote; empty if it follows from the flags, or if nobody knows.
     pub(crate) written: Vec<u64>,
+    /// Nobody knows how far it came.
+    pub(crate) is_cut: bool,
 }
 
 /// The runs of a process whose list was `items`.
@@ -45,6 +47,7 @@ pub(crate) fn plan(settings: &Settings, items: &[Item]) -> Vec<Run> {
                 first_thread,
                 is_fresh: i == 0 && item.name.effect == Effect::Fills,
                 written: item.written.clone(),
+                is_cut: item.is_cut,
             });
             first_thread += sizes.threads as u64;
         }
@@ -119,6 +122,11 @@ impl Run {
     }
 
     fn amount(&self, settings: &Settings, thread: usize) -> Amount {
+        if self.is_cut { Amount::Open } else { self.amount_to_end(settings, thread) }
+    }
+
+    /// The operations of a thread that was not cut off.
+    fn amount_to_end(&self, settings: &Settings, thread: usize) -> Amount {
         if let Some(written) = self.written.get(thread) {
             return Amount::Writes(*written);
         }
@@ -244,6 +252,17 @@ impl<'a> Replay<'a> {
                     .to_owned(),
             );
         }
+        for run in &runs {
+            let count = match run.name.name {
+                "fillseq" | "fillbatch" | "filluniquerandom" => run.sizes.writes,
+                "deleteseq" => run.sizes.deletes,
+                _ => 0,
+            };
+            // Which also bounds the shuffle of filluniquerandom, as --num was checked against it there.
+            if count > settings.flags.num as u64 {
+                return Err(format!("{} went past --num, which cannot be replayed", run.name.name));
+            }
+        }
         let replay = Replay { settings, runs };
         replay.check_open_runs()?;
         Ok(replay)
@@ -320,7 +339,15 @@ impl<'a> Replay<'a> {
         let mut stream = run.stream(self.settings, &buffer, 0);
         let run_number = self.runs.len() as u16;
         // Past the true end nearly every write makes one more key differ, so the search ends soon after it.
-        while best.1 > 0 && writes - best.0 < SEARCH_WRITES && wrong <= best.1 + SEARCH_DIFFERENCES
+        let writes_max = match run.amount_to_end(self.settings, 0) {
+            Amount::Writes(count) => count,
+            Amount::Operations(_) if !can_write(self.settings, run) => 0,
+            Amount::Operations(_) | Amount::Open => u64::MAX,
+        };
+        while best.1 > 0
+            && writes < writes_max
+            && writes - best.0 < SEARCH_WRITES
+            && wrong <= best.1 + SEARCH_DIFFERENCES
         {
             let (number, place, _) = stream.next();
             wrong -= u64::from(!agrees(&expected, number));
