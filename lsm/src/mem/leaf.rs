@@ -27,6 +27,9 @@ use crate::mem::entry::{EntryUnit, prefetch};
 /// Entries of a leaf.
 pub(super) const LEAF_SLOTS: usize = 128;
 
+/// Entries of each half after a split.
+pub(super) const HALF: usize = LEAF_SLOTS / 2;
+
 /// Value of `skip` that says: heads are those of the memtable's prefix.
 pub(super) const SKIP_PREFIX: u32 = u32::MAX;
 

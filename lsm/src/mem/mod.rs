@@ -11,5 +11,6 @@ pub mod memtable_cursor;
 #[cfg(test)]
 mod memtable_tests;
 pub(crate) mod prefix;
+mod reindex;
 mod skiplist;
 mod tower;

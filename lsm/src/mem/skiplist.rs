@@ -44,12 +44,9 @@ use crate::base::key::{self, Tag};
 use crate::base::random::Random;
 use crate::mem::arena::{Applier, Arena};
 use crate::mem::entry::{Entry, EntryUnit};
-use crate::mem::leaf::{LEAF_SLOTS, Leaf, SKIP_PREFIX};
+use crate::mem::leaf::{HALF, LEAF_SLOTS, Leaf, SKIP_PREFIX};
 use crate::mem::prefix::Prefix;
 use crate::mem::tower::{HEIGHT_MAX, Link, Tower, TowerMemory};
-
-/// Entries of each half after a split.
-const HALF: usize = LEAF_SLOTS / 2;
 
 /// Arena bytes that a leaf can cost, alignment included.
 const LEAF_CHARGE: usize = size_of::<Leaf>() + align_of::<Leaf>() - 8;
@@ -94,28 +91,28 @@ pub(super) struct Skiplist {
 
 /// The index under one prefix.
 pub(super) struct Root {
-    prefix: Prefix,
-    first: Tower,
+    pub(super) prefix: Prefix,
+    pub(super) first: Tower,
     /// Levels in use; a reader may see an older number, and is only slower for it.
-    height: AtomicUsize,
+    pub(super) height: AtomicUsize,
 }
 
 /// What only the applier uses.
-struct Writer {
-    memory: TowerMemory,
+pub(super) struct Writer {
+    pub(super) memory: TowerMemory,
     /// Every root so far, freed with the list.
-    roots: Vec<NonNull<Root>>,
-    hint: Prefix,
-    tag_max: Tag,
-    random: Random,
+    pub(super) roots: Vec<NonNull<Root>>,
+    pub(super) hint: Prefix,
+    pub(super) tag_max: Tag,
+    pub(super) random: Random,
     /// Bytes reserved in the arena for the splits of this list's leaves.
-    reserved: usize,
+    pub(super) reserved: usize,
     /// Entries that do not begin with the prefix.
-    strangers: u64,
+    pub(super) strangers: u64,
     /// The prefix has been confirmed or learned.
-    settled: bool,
+    pub(super) settled: bool,
     /// Entries at which learning is tried again.
-    learn_at: u64,
+    pub(super) learn_at: u64,
 }
 
 /// Where a search has ended: the leaf that holds the place, its tower, and the tower after it, which is not passed.
@@ -467,7 +464,7 @@ impl Skiplist {
         self.publish_root(writer, Root { prefix, first, height: AtomicUsize::new(1) })
     }
 
-    fn publish_root(&self, writer: &mut Writer, root: Root) -> &Root {
+    pub(super) fn publish_root(&self, writer: &mut Writer, root: Root) -> &Root {
         let root = NonNull::from(Box::leak(Box::new(root)));
         writer.roots.push(root);
         self.index_bytes.store(writer.memory.bytes(), Ordering::Relaxed);
@@ -577,7 +574,7 @@ impl Skiplist {
         let entry = self.entry(separator);
         let target =
             Target { head: root.prefix.head(entry.key()), key: entry.key(), tag: entry.tag() };
-        let height = writer.random_height();
+        let height = random_height(&mut writer.random);
         let added = writer.memory.tower(height, target.head, separator, leaf);
         let mut before = [root.first; HEIGHT_MAX];
         let mut tower = root.first;
@@ -600,91 +597,6 @@ impl Skiplist {
         }
         self.index_bytes.store(writer.memory.bytes(), Ordering::Relaxed);
         added
-    }
-
-    /// Called with a full leaf: learns a prefix if none is settled, or a shorter one if too many keys have left it. Answers the
-    /// new root if the index was rebuilt.
-    #[cold]
-    fn improve_prefix(
-        &self,
-        applier: &Applier<'_>,
-        writer: &mut Writer,
-        root: &Root,
-        leaf: &Leaf,
-    ) -> Option<&Root> {
-        let len = self.len();
-        let left_behind = writer.strangers >= HALF as u64 && writer.strangers * 16 > len;
-        if writer.settled && !left_behind || len < writer.learn_at {
-            return None;
-        }
-        let mut pairs = [0; LEAF_SLOTS];
-        self.sort_leaf(leaf, LEAF_SLOTS, &mut pairs);
-        let sample = pairs.map(|pair| self.entry(pair_entry(pair)).key());
-        if !writer.settled && !root.prefix.bytes().is_empty() && root.prefix.serves(&sample) {
-            writer.settled = true;
-            return None;
-        }
-        let (smallest, largest) = self.ends(root);
-        let ascending = leaf.sorted(LEAF_SLOTS) == LEAF_SLOTS;
-        let prefix = match Prefix::learn(&sample, smallest, largest, ascending) {
-            Some(prefix) => {
-                writer.settled = true;
-                prefix
-            }
-            None if left_behind => {
-                let shared = key::common_prefix(smallest, largest);
-                Prefix::new(&root.prefix.bytes()[..shared.min(root.prefix.bytes().len())])
-            }
-            None => {
-                writer.learn_at = len * 2;
-                return None;
-            }
-        };
-        (prefix != root.prefix).then(|| self.rebuild(applier, writer, root, prefix))
-    }
-
-    /// Smallest and largest key.
-    fn ends<'a>(&'a self, root: &'a Root) -> (&'a [u8], &'a [u8]) {
-        let keys =
-            |leaf: &'a Leaf| leaf.entries(leaf.count()).iter().map(|&unit| self.entry(unit).key());
-        let smallest = keys(self.leaf(root.first)).min().unwrap_or_default();
-        (smallest, keys(self.last(root).leaf).max().unwrap_or_default())
-    }
-
-    /// Builds the index anew under `prefix`: leaves of 64, so that nothing is owed for their splits yet.
-    fn rebuild(
-        &self,
-        applier: &Applier<'_>,
-        writer: &mut Writer,
-        old: &Root,
-        prefix: Prefix,
-    ) -> &Root {
-        let mut build =
-            Builder { memory: &mut writer.memory, height: 1, tails: None, slots: Vec::new() };
-        let mut strangers = 0;
-        let mut pairs = [0; LEAF_SLOTS];
-        let mut tower = Some(old.first);
-        while let Some(at) = tower {
-            let Position { leaf, next, .. } = self.at(at);
-            let count = leaf.count();
-            self.sort_leaf(leaf, count, &mut pairs);
-            for &pair in &pairs[..count] {
-                let entry = pair_entry(pair);
-                let key = self.entry(entry).key();
-                strangers += u64::from(!prefix.fits(key));
-                build.slots.push((prefix.head(key), entry));
-                if build.slots.len() == HALF {
-                    build.finish_leaf(&mut writer.random);
-                }
-            }
-            tower = next;
-        }
-        build.finish_leaf(&mut writer.random);
-        let height = AtomicUsize::new(build.height);
-        let first = build.first();
-        writer.strangers = strangers;
-        applier.release(std::mem::take(&mut writer.reserved));
-        self.publish_root(writer, Root { prefix, first, height })
     }
 }
 
@@ -714,56 +626,9 @@ enum Split<'a> {
     Full,
 }
 
-impl Writer {
-    fn random_height(&mut self) -> usize {
-        random_height(&mut self.random)
-    }
-}
-
-fn random_height(random: &mut Random) -> usize {
+/// Height of a new tower, p = 1/2.
+pub(super) fn random_height(random: &mut Random) -> usize {
     (1 + random.next_u64().trailing_ones() as usize).min(HEIGHT_MAX)
-}
-
-/// Builds an index from sorted slots.
-struct Builder<'w> {
-    memory: &'w mut TowerMemory,
-    height: usize,
-    /// The first tower, and the last tower of each level.
-    tails: Option<(Tower, [Tower; HEIGHT_MAX])>,
-    slots: Vec<(u64, EntryUnit)>,
-}
-
-impl Builder<'_> {
-    /// Ends the open leaf, if there is anything in it or it is the first.
-    fn finish_leaf(&mut self, random: &mut Random) {
-        let Some(&(head, entry)) = self.slots.first() else { return };
-        // SAFETY: fresh memory of the list.
-        let leaf = unsafe { Leaf::create(self.memory.leaf(), SKIP_PREFIX, self.slots.drain(..)) };
-        let Some((_, tails)) = &mut self.tails else {
-            let first = self.memory.tower(HEIGHT_MAX, 0, 0, leaf);
-            self.tails = Some((first, [first; HEIGHT_MAX]));
-            return;
-        };
-        let height = random_height(random);
-        self.height = self.height.max(height);
-        let tower = self.memory.tower(height, head, entry, leaf);
-        for (level, tail) in tails.iter_mut().enumerate().take(height) {
-            // SAFETY: the tail of a level has this level.
-            unsafe { tail.link(level) }.publish(tower);
-            *tail = tower;
-        }
-    }
-
-    fn first(&mut self) -> Tower {
-        match &self.tails {
-            Some((first, _)) => *first,
-            None => {
-                // SAFETY: fresh memory of the list.
-                let leaf = unsafe { Leaf::create(self.memory.leaf(), SKIP_PREFIX, [].into_iter()) };
-                self.memory.tower(HEIGHT_MAX, 0, 0, leaf)
-            }
-        }
-    }
 }
 
 /// The newer of `best` and `entry`, if `entry` is a version of the target's key that it may see.
