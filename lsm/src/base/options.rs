@@ -115,6 +115,19 @@ impl Options {
         self.write_buffer_bytes.unwrap_or((self.memory_limit / 12).clamp(256 << 10, 64 << 20))
     }
 
+    /// Bytes of all memtables that may exist at once.
+    pub fn memtable_bytes_max(&self) -> u64 {
+        self.write_buffer_bytes() * MEMTABLE_COUNT_MAX
+    }
+
+    /// Bytes set aside for `jobs` flushes and compactions at once: hashes of the keys of a table, write buffers, and read
+    /// buffers of a dozen inputs each; never more than a quarter of the limit.
+    pub fn job_bytes_max(&self, jobs: usize) -> u64 {
+        let hashes = self.default_keyspace.table_bytes / 8;
+        let buffers = (self.default_keyspace.table_bytes / 4).min(12 << 20);
+        ((hashes + buffers) * jobs as u64).min(self.memory_limit / 4)
+    }
+
     /// Checks ranges and relations between fields.
     ///
     /// # Errors
@@ -132,7 +145,7 @@ impl Options {
             );
             return Err(Error::invalid_option("write_buffer_bytes", detail));
         }
-        if buffer * MEMTABLE_COUNT_MAX > self.memory_limit {
+        if self.memtable_bytes_max() > self.memory_limit {
             let detail = format!(
                 "{MEMTABLE_COUNT_MAX} memtables of {buffer} bytes do not fit memory_limit {}; lower it or raise memory_limit",
                 self.memory_limit

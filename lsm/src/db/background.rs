@@ -8,6 +8,7 @@
 
 use crate::base::error::{Error, Result};
 use crate::base::key::{FileNumber, KeyspaceId};
+use crate::base::options::Options;
 use crate::db::engine::{Commit, Engine};
 use crate::file::name;
 use crate::format::edit::{LogMark, VersionEdit};
@@ -96,10 +97,16 @@ impl Schedule {
     }
 }
 
+/// Flush and compaction threads, given or derived.
+pub(crate) fn job_count(options: &Options) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(2, usize::from);
+    options.background_jobs.unwrap_or_else(|| cores().clamp(2, 16))
+}
+
 impl Engine {
     /// Starts the threads.
     pub(crate) fn start_threads(self: &Arc<Self>) -> Result<()> {
-        let jobs = self.job_count();
+        let jobs = job_count(&self.options);
         let engine = Arc::clone(self);
         self.pool.start("treering-flush", move || engine.run(Engine::flush_step))?;
         for index in 1..jobs.max(2) {
@@ -110,11 +117,6 @@ impl Engine {
         }
         let engine = Arc::clone(self);
         self.pool.start("treering-wal", move || engine.run_drain())
-    }
-
-    fn job_count(&self) -> usize {
-        let cores = || std::thread::available_parallelism().map_or(2, usize::from);
-        self.options.background_jobs.unwrap_or_else(|| cores().clamp(2, 16))
     }
 
     /// The body of a flush or compaction thread.

@@ -55,6 +55,8 @@ pub(crate) struct Engine {
     pub(crate) budget: Arc<MemoryBudget>,
     pub(crate) arenas: Arc<ArenaPool>,
     pub(crate) memtable_charge: Mutex<Charge>,
+    /// What jobs and the WAL may hold; charged as long as the database is open, so that the cache never grows into it.
+    pub(crate) _job_charge: Charge,
     /// Number of this run's log.
     pub(crate) epoch: u64,
     pub(crate) wal: Wal,
@@ -105,8 +107,11 @@ impl Engine {
             backlog.debt_soft_bytes += options.level_base_bytes * 8;
         }
         self.pacer.update(&backlog);
-        let resident = self.arenas.resident_bytes() as u64;
-        self.memtable_charge.lock().set(resident);
+        let view = self.view.load();
+        let memtables = view.generations().flat_map(|generation| generation.memtables());
+        let index_bytes: usize = memtables.map(|(_, memtable)| memtable.index_bytes()).sum();
+        let resident = (self.arenas.resident_bytes() + index_bytes) as u64;
+        self.memtable_charge.lock().set(resident.max(self.options.memtable_bytes_max()));
     }
 
     /// Writes the reserve that is given up when the disk is full. Without it (disk already full) the database still works.

@@ -13,7 +13,7 @@
 use crate::base::error::{Error, Result};
 use crate::base::key::{FileNumber, KeyspaceId, SequenceNumber};
 use crate::base::options::{IoChoice, MEMTABLE_COUNT_MAX, Options};
-use crate::db::background::Schedule;
+use crate::db::background::{Schedule, job_count};
 use crate::db::commit::{apply_batch, batch_cost};
 use crate::db::engine::{Commit, Engine};
 use crate::db::environment::Environment;
@@ -119,6 +119,7 @@ pub(crate) fn open(
     versions.rewrite(manifest, &edit)?;
     let clock = Arc::clone(&environment.clock);
     let wal_options = WalOptions::for_write_buffer(options.write_buffer_bytes(), clock);
+    let ring_bytes = wal_options.ring_bytes;
     let wal = Wal::create(&disk, directory, wal_options, start, &recovered.slots)?;
     remove_strays(&disk, directory, &versions, manifest)?;
 
@@ -133,7 +134,9 @@ pub(crate) fn open(
         identity: Arc::default(),
         directory: directory.to_owned(),
         opened_at: environment.clock.now(),
-        memtable_charge: Mutex::new(budget.charge(Use::Memtables, 0)),
+        memtable_charge: Mutex::new(budget.charge(Use::Memtables, options.memtable_bytes_max())),
+        _job_charge: budget
+            .charge(Use::Jobs, ring_bytes + options.job_bytes_max(job_count(&options))),
         environment,
         options,
         tables,

@@ -97,7 +97,8 @@ impl TableWriter {
             block: BlockBuilder::new(),
             compressor: Compressor::new(spec.compression),
             index: IndexBuilder::new(),
-            hashes: Vec::new(),
+            // Room for the keys of a usual table, so that growing never copies; untouched room costs no memory.
+            hashes: Vec::with_capacity(1 << 20),
             block_first: Vec::new(),
             last_key: Vec::new(),
             last_tag: Tag(0),
@@ -217,7 +218,7 @@ impl TableWriter {
     /// Bytes of memory that the writer holds, for the budget: write buffers, hashes, index and the open block.
     pub fn memory_bytes(&self) -> u64 {
         let bytes = Output::memory_bytes()
-            + self.hashes.capacity() * 8
+            + self.hashes.len() * 8
             + self.index.byte_length()
             + 2 * self.block.bytes();
         bytes as u64

@@ -272,10 +272,13 @@ impl Resident {
     }
 }
 
-/// What an allocator takes for `bytes`: a header and rounding to 16, or to a page from 128 KiB up.
+/// What an allocator takes for `bytes` in the long run: rounding to a size class (an eighth of a power of two), and a sixteenth for
+/// the holes that replacing blocks of different sizes leaves. Measured with mimalloc over a full 1 GiB cache: 11 % above the bytes
+/// asked for.
 fn allocated(bytes: usize) -> usize {
-    let grain = if bytes < 128 << 10 { 16 } else { 4096 };
-    (bytes + 8).next_multiple_of(grain)
+    let grain = (bytes.next_power_of_two() / 16).clamp(16, 4096);
+    let rounded = (bytes + 8).next_multiple_of(grain);
+    rounded + rounded / 16
 }
 
 #[cfg(test)]

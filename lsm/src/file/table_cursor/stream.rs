@@ -11,7 +11,7 @@ use crate::io::{AlignedBuffer, File, Operation, Queue, Request};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-const CHUNK_BYTES: u64 = 1 << 20;
+pub(crate) const CHUNK_BYTES: u64 = 256 << 10;
 const DEPTH: usize = 2;
 
 const _: () = assert!(CHUNK_BYTES.is_multiple_of(IO_ALIGN as u64));
