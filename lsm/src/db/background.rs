@@ -177,8 +177,8 @@ impl Engine {
             }
             self.schedule.drain_asked.store(false, Ordering::Release);
             if let Err(error) = self.wal.drain() {
-                let error = self.health.poison(error);
-                self.note_job_error(&error);
+                // The state of health says it to the writers; a closed log ends this thread at its next look.
+                self.fail(error);
                 self.environment.clock.sleep(RETRY_PAUSE);
             }
         }
@@ -188,7 +188,7 @@ impl Engine {
     #[cold]
     pub(crate) fn request_drain(&self) -> Result<()> {
         if self.is_manual() {
-            return self.wal.drain().map_err(|error| self.health.poison(error));
+            return self.wal.drain().map_err(|error| self.fail(error));
         }
         if !self.schedule.drain_asked.swap(true, Ordering::AcqRel) {
             let _ordered = self.schedule.drain.lock();
@@ -305,7 +305,7 @@ impl Engine {
             if matches!(error, Error::NoSpace { .. }) {
                 self.remove_tables(edit);
             }
-            return Err(self.health.poison(error));
+            return Err(self.fail(error));
         }
         let shapes = versions.shapes();
         self.change_view(|view| change(view, shapes));
@@ -321,7 +321,7 @@ impl Engine {
         let number = self.jobs.new_file();
         let next_file = Some(self.jobs.next_file.load(Ordering::Relaxed));
         let edit = VersionEdit { next_file, ..VersionEdit::default() };
-        versions.rewrite(number, &edit).map_err(|error| self.health.poison(error))?;
+        versions.rewrite(number, &edit).map_err(|error| self.fail(error))?;
         if let Some(old) = old {
             remove_all(&*self.environment.disk, &[name::manifest(&self.directory, old)]);
         }
@@ -461,7 +461,7 @@ impl Engine {
             if let Some(error) = &state.flush_error {
                 return Err(error.clone());
             }
-            self.schedule.done.wait(&mut state);
+            self.schedule.done.wait_for(&mut state, RETRY_PAUSE_MAX);
         }
         Ok(())
     }

@@ -141,6 +141,18 @@ impl Engine {
         let _ = self.environment.disk.remove(&self.directory.join(name::BALLAST));
     }
 
+    /// Records a failure of the WAL or the manifest and returns what the caller should answer. A full disk is waited out by
+    /// the background threads.
+    #[cold]
+    pub(crate) fn fail(&self, error: Error) -> Error {
+        let error = self.health.poison(error);
+        if let Error::NoSpace { .. } = error {
+            self.drop_ballast();
+            self.schedule.wake();
+        }
+        error
+    }
+
     /// Records a failed job: a full disk is waited out, everything else is told to whoever waits.
     pub(crate) fn note_job_error(&self, error: &Error) {
         if let Error::NoSpace { path } = error {

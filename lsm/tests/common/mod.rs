@@ -1,5 +1,13 @@
 //! What the tests on the simulated disk share.
-#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test binary uses its own part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    clippy::unwrap_used,
+    reason = "each test binary uses its own part"
+)]
+
+pub mod world;
 
 use std::sync::Arc;
 use treering_lsm::io::sim::SimDisk;

@@ -1,0 +1,171 @@
+//! Errors of the device at any I/O, a full disk, and a sync that fails: what was acknowledged stays, what fails says so.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod common;
+
+use common::world::{History, check_prefix, contents, work};
+use common::{Chance, open, other_options, tiny_options};
+use treering_lsm::io::sim::{Call, Fault, LossModel, SimDisk};
+use treering_lsm::{Db, Durability, Error, WriteOptions};
+
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
+
+fn fresh(seed: u64) -> SimDisk {
+    let disk = SimDisk::new(seed);
+    let db = open(&disk, &tiny_options()).unwrap();
+    db.create_keyspace("other", other_options()).unwrap();
+    db.close().unwrap();
+    disk
+}
+
+/// Runs the same work with a fault at I/O `index`; then what was acknowledged must be there: in the open database, after a
+/// kill, and (what was synced) after a power cut.
+fn run(seed: u64, index: u64, fault: Fault, once: bool) -> u64 {
+    let disk = fresh(seed);
+    disk.fail_at(disk.io_count() + index, fault, once);
+    let mut history = History::default();
+    let place = format!("seed {seed} fault {fault:?} at {index} once {once}");
+    match open(&disk, &tiny_options()) {
+        Err(error) => assert!(disk.fired() > 0, "{place}: {error}"),
+        Ok(db) => {
+            let result = work(&db, &mut Chance(seed), &mut history, 120);
+            disk.clear_faults();
+            if disk.fired() == 0 {
+                result.unwrap_or_else(|error| panic!("{place}: {error} without a fault"));
+            }
+            check_prefix(&format!("{place}, open"), &contents(&db), &history, history.acknowledged);
+        }
+    }
+    let fired = disk.fired();
+    let images = [
+        (disk.after_kill(), history.acknowledged),
+        (disk.after_power_cut(seed ^ index, LossModel::Random), history.synced),
+    ];
+    for (number, (image, promised)) in images.iter().enumerate() {
+        let db = open(image, &tiny_options()).unwrap_or_else(|error| panic!("{place}: {error}"));
+        check_prefix(&format!("{place}, image {number}"), &contents(&db), &history, *promised);
+    }
+    fired
+}
+
+fn every_index(seed: u64, fault: Fault, once: bool, stride: u64) {
+    let mut index = seed % stride;
+    let mut fired = 0;
+    loop {
+        let now = run(seed, index, fault, once);
+        if now == 0 {
+            break;
+        }
+        fired += now;
+        index += stride;
+    }
+    assert!(fired > 20, "only {fired} faults fired");
+}
+
+#[test]
+fn an_io_error_anywhere_loses_nothing_acknowledged() {
+    every_index(1, Fault::Error(EIO), true, 3);
+    every_index(2, Fault::Error(EIO), false, 5);
+}
+
+#[test]
+fn a_full_disk_anywhere_loses_nothing_acknowledged() {
+    every_index(3, Fault::Error(ENOSPC), true, 5);
+    every_index(4, Fault::Error(ENOSPC), false, 5);
+}
+
+#[test]
+fn a_short_transfer_anywhere_is_carried_on() {
+    let mut index = 0;
+    loop {
+        let disk = fresh(5);
+        disk.fail_at(disk.io_count() + index, Fault::Short, true);
+        let db = open(&disk, &tiny_options()).unwrap();
+        let mut history = History::default();
+        work(&db, &mut Chance(5), &mut history, 120).unwrap();
+        let all = history.commits.len();
+        assert_eq!(check_prefix("short", &contents(&db), &history, all), all);
+        index += 7;
+        if disk.fired() == 0 && index > disk.io_count() {
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_failed_sync_poisons_and_reads_go_on() {
+    let disk = fresh(6);
+    let db = open(&disk, &tiny_options()).unwrap();
+    let keyspace = db.default_keyspace();
+    keyspace.put_with(b"safe", b"1", &WriteOptions::sync()).unwrap();
+    disk.fail_matching(
+        |call, path| {
+            matches!(call, Call::Sync | Call::WriteDurable)
+                && path.to_string_lossy().ends_with(".wal")
+        },
+        Fault::Error(EIO),
+        true,
+    );
+    let failed = keyspace.put_with(b"lost", b"2", &WriteOptions::sync());
+    assert!(matches!(failed, Err(Error::Io { .. })), "{failed:?}");
+    let syncs_before = disk.io_count();
+    for durability in [Durability::Sync, Durability::Buffered, Durability::None] {
+        let refused =
+            keyspace.put_with(b"later", b"3", &WriteOptions { durability: Some(durability) });
+        assert!(matches!(refused, Err(Error::Poisoned { .. })), "{refused:?}");
+    }
+    assert_eq!(disk.io_count(), syncs_before, "a poisoned database leaves the device alone");
+    assert_eq!(keyspace.get(b"safe").unwrap().unwrap(), b"1");
+    assert!(db.flush().is_err());
+    drop(db);
+    let db = open(&disk.after_power_cut(1, LossModel::DropAll), &tiny_options()).unwrap();
+    assert_eq!(db.get(b"safe").unwrap().unwrap(), b"1");
+    assert!(db.get(b"later").unwrap().is_none());
+}
+
+fn fill(db: &Db, from: u64) -> (u64, Error) {
+    for number in from..from + 100_000 {
+        let options = WriteOptions { durability: Some(Durability::Buffered) };
+        let value = vec![b'v'; 200];
+        if let Err(error) = db.default_keyspace().put_with(&number.to_be_bytes(), &value, &options)
+        {
+            return (number, error);
+        }
+    }
+    panic!("the disk never filled");
+}
+
+#[test]
+fn writing_resumes_by_itself_when_space_returns() {
+    let disk = fresh(7);
+    let db = open(&disk, &tiny_options()).unwrap();
+    let mut written = 0;
+    for cycle in 0..20 {
+        disk.set_free_bytes(Some(100_000 + cycle * 3_000));
+        let (count, error) = fill(&db, written);
+        assert!(matches!(error, Error::NoSpace { .. }), "{error}");
+        written = count;
+        // Full: reads go on, background work does not spoil anything.
+        assert!(written == 0 || db.get(&(written - 1).to_be_bytes()).unwrap().is_some());
+        let _ = db.step();
+        disk.set_free_bytes(None);
+        let mut steps = 0;
+        while db.put(&written.to_be_bytes(), b"again").is_err() {
+            let _ = db.step();
+            steps += 1;
+            assert!(steps < 100, "cycle {cycle}: does not resume");
+        }
+        written += 1;
+    }
+    db.verify().unwrap();
+    drop(db);
+    let db = open(&disk.after_kill(), &tiny_options()).unwrap();
+    for number in 0..written {
+        assert!(
+            db.get(&number.to_be_bytes()).unwrap().is_some(),
+            "write {number} of {written} is gone"
+        );
+    }
+}
