@@ -22,8 +22,11 @@ mod table;
 
 use common::{Chance, other_options, tiny_options};
 use log::Log;
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 use table::Met;
 use treering_lsm::io::sim::SimDisk;
 use treering_lsm::io::{Disk, read_whole};
@@ -192,6 +195,52 @@ fn a_reader_made_from_the_document_reads_the_golden_database() {
     assert!(full > 0 && first > 0 && last > 0 && mark > 0, "{:?}", found.log.fragments);
     assert!(found.log.promise > 0 && found.log.promise < found.log.end);
     assert!(found.log.entries.iter().any(|entry| entry.keyspace == 2));
+}
+
+/// The reader overlooks nothing: it refuses every flipped byte of every table and of the manifest.
+#[test]
+fn no_byte_of_a_table_or_manifest_is_left_out_of_the_document() {
+    let files = golden_files("v1");
+    let number = manifest::current(&files["CURRENT"]);
+    let bytes = &files[&format!("MANIFEST-{number:06}")];
+    let read = |bytes: &[u8]| drop(manifest::manifest(number, bytes));
+    let described = manifest::manifest(number, bytes);
+    let mut flips = assert_every_flip_is_refused("MANIFEST", bytes, read);
+    for (id, (keyspace, _, info)) in &described.tables {
+        let read = |bytes: &[u8]| drop(table::table(*keyspace, info, bytes, &mut Met::default()));
+        let name = format!("{id:06}.sst");
+        flips += assert_every_flip_is_refused(&name, &files[&name], read);
+    }
+    assert!(flips > 8000, "only {flips} bytes were flipped");
+}
+
+fn assert_every_flip_is_refused(name: &str, bytes: &[u8], read: impl Fn(&[u8])) -> usize {
+    read(bytes);
+    for at in 0..bytes.len() {
+        let mut damaged = bytes.to_vec();
+        damaged[at] ^= 1 << (at % 8);
+        let outcome = quietly(|| read(&damaged));
+        assert!(outcome.is_err(), "{name}: byte {at} is of no concern");
+    }
+    bytes.len()
+}
+
+/// Catches a panic without its message.
+fn quietly(body: impl FnOnce()) -> std::thread::Result<()> {
+    thread_local!(static QUIET: Cell<bool> = const { Cell::new(false) });
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !QUIET.get() {
+                usual(info);
+            }
+        }));
+    });
+    QUIET.set(true);
+    let outcome = std::panic::catch_unwind(AssertUnwindSafe(body));
+    QUIET.set(false);
+    outcome
 }
 
 fn files_of(disk: &SimDisk) -> Files {
