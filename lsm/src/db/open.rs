@@ -38,6 +38,7 @@ use crate::version::table::TableContext;
 use crate::version::view::View;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -90,6 +91,7 @@ pub(crate) fn open(
             (VersionSet::new(Arc::clone(&tables), record), true)
         }
     };
+    check_tables(&disk, directory, &versions)?;
     let arenas = ArenaPool::new(options.write_buffer_bytes() as usize, MEMTABLE_COUNT_MAX as usize);
     let highest = highest_number(&disk, directory)?;
     let jobs = JobContext {
@@ -217,6 +219,32 @@ fn highest_number(disk: &Arc<dyn Disk>, directory: &Path) -> Result<u64> {
     Ok(names.iter().filter_map(number).max().unwrap_or(0))
 }
 
+/// Every table that the manifest names is there. Opening opens none, but it removes those that the manifest does not name: from a
+/// manifest that lost its end these are the good ones, and the ones that it names are gone.
+fn check_tables(disk: &Arc<dyn Disk>, directory: &Path, versions: &VersionSet) -> Result<()> {
+    let names = disk.list(directory).map_err(|e| Error::io("list", directory, e))?;
+    let there: HashSet<FileNumber> = names
+        .iter()
+        .filter_map(|name| match name::parse(name) {
+            Some(FileKind::Table(number)) => Some(number),
+            _ => None,
+        })
+        .collect();
+    match live_tables(versions).difference(&there).min() {
+        Some(number) => {
+            let detail = "the manifest names this table, but it is not there";
+            Err(Error::corruption(&name::table(directory, *number), 0, detail))
+        }
+        None => Ok(()),
+    }
+}
+
+fn live_tables(versions: &VersionSet) -> HashSet<FileNumber> {
+    let shapes = versions.shapes();
+    let tables = shapes.iter().flat_map(|shape| shape.levels()).flat_map(|level| level.tables());
+    tables.map(|table| table.number()).collect()
+}
+
 /// Removes tables and manifests that the manifest in force does not name, and half-made files.
 fn remove_strays(
     disk: &Arc<dyn Disk>,
@@ -224,9 +252,7 @@ fn remove_strays(
     versions: &VersionSet,
     manifest: FileNumber,
 ) -> Result<()> {
-    let shapes = versions.shapes();
-    let tables = shapes.iter().flat_map(|shape| shape.levels()).flat_map(|level| level.tables());
-    let live: std::collections::HashSet<FileNumber> = tables.map(|table| table.number()).collect();
+    let live = live_tables(versions);
     let names = disk.list(directory).map_err(|e| Error::io("list", directory, e))?;
     let stray = |name: &&String| match name::parse(name) {
         Some(FileKind::Table(number)) => !live.contains(&number),
