@@ -11,7 +11,7 @@
 //! 2. Nothing of the old log is needed afterwards: bytes of an earlier epoch can never be taken for new ones.
 
 use crate::base::error::{Error, Result};
-use crate::base::key::{FileNumber, KeyspaceId, SequenceNumber};
+use crate::base::key::{FileNumber, KeyspaceId, SEQUENCE_MAX, SequenceNumber};
 use crate::base::options::{IoChoice, MEMTABLE_COUNT_MAX, Options};
 use crate::db::background::Schedule;
 use crate::db::commit::{apply_batch, batch_cost};
@@ -21,6 +21,7 @@ use crate::db::health::Health;
 use crate::db::stats::WriteCounters;
 use crate::file::name::{self, FileKind};
 use crate::file::wal::{self, LogStart, Recovered, Wal, WalOptions};
+use crate::format::batch::BatchReader;
 use crate::format::edit::{KeyspaceRecord, LogMark, VersionEdit};
 use crate::io::{Disk, Lock};
 use crate::job::counters::Counters;
@@ -290,6 +291,7 @@ impl<'a> Replay<'a> {
     }
 
     fn apply(&mut self, sequence: SequenceNumber, count: u32, batch: &[u8]) -> Result<()> {
+        self.check(sequence, count, batch)?;
         let cost = batch_cost(batch, count);
         if self.generation.as_ref().is_some_and(|full| full.capacity() - full.used() < cost) {
             self.flush()?;
@@ -305,6 +307,27 @@ impl<'a> Replay<'a> {
         };
         apply_batch(generation, batch, count, sequence)?;
         self.last_sequence = self.last_sequence.max(sequence + u64::from(count) - 1);
+        Ok(())
+    }
+
+    /// A right checksum says that a record is what was written, not that this release can read it, nor that the manifest is as new.
+    fn check(&self, sequence: SequenceNumber, count: u32, batch: &[u8]) -> Result<()> {
+        let wrong = |detail: String| {
+            let detail = format!("log record with sequence number {sequence}: {detail}");
+            Error::corruption(&self.jobs.directory, 0, detail)
+        };
+        if count == 0 || sequence == 0 || sequence - 1 > SEQUENCE_MAX - u64::from(count) {
+            return Err(wrong(format!("it cannot have {count} operations")));
+        }
+        for item in BatchReader::new(batch, count) {
+            let operation = item.map_err(|damage| {
+                wrong(format!("byte {} of its batch: {}", damage.offset, damage.detail))
+            })?;
+            let keyspace = operation.keyspace.0;
+            if keyspace as usize >= self.keyspaces.len() {
+                return Err(wrong(format!("the manifest has no keyspace {keyspace}")));
+            }
+        }
         Ok(())
     }
 
