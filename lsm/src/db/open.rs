@@ -11,7 +11,7 @@
 //! 2. Nothing of the old log is needed afterwards: bytes of an earlier epoch can never be taken for new ones.
 
 use crate::base::error::{Error, Result};
-use crate::base::key::{FileNumber, KeyspaceId, SequenceNumber};
+use crate::base::key::{FileNumber, KeyspaceId, SEQUENCE_MAX, SequenceNumber};
 use crate::base::options::{IoChoice, MEMTABLE_COUNT_MAX, Options};
 use crate::db::background::{Schedule, job_count};
 use crate::db::commit::{apply_batch, batch_cost};
@@ -21,6 +21,7 @@ use crate::db::health::Health;
 use crate::db::stats::WriteCounters;
 use crate::file::name::{self, FileKind};
 use crate::file::wal::{self, LogStart, Recovered, Wal, WalOptions};
+use crate::format::batch::BatchReader;
 use crate::format::edit::{KeyspaceRecord, LogMark, VersionEdit};
 use crate::io::{Disk, Lock};
 use crate::job::counters::Counters;
@@ -38,6 +39,7 @@ use crate::version::table::TableContext;
 use crate::version::view::View;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -90,6 +92,7 @@ pub(crate) fn open(
             (VersionSet::new(Arc::clone(&tables), record), true)
         }
     };
+    check_tables(&disk, directory, &versions)?;
     let arenas =
         ArenaPool::new(options.write_buffer_bytes() as usize, MEMTABLE_COUNT_MAX as usize - 1);
     let highest = highest_number(&disk, directory)?;
@@ -222,6 +225,32 @@ fn highest_number(disk: &Arc<dyn Disk>, directory: &Path) -> Result<u64> {
     Ok(names.iter().filter_map(number).max().unwrap_or(0))
 }
 
+/// Every table that the manifest names is there. Opening opens none, but it removes those that the manifest does not name: from a
+/// manifest that lost its end these are the good ones, and the ones that it names are gone.
+fn check_tables(disk: &Arc<dyn Disk>, directory: &Path, versions: &VersionSet) -> Result<()> {
+    let names = disk.list(directory).map_err(|e| Error::io("list", directory, e))?;
+    let there: HashSet<FileNumber> = names
+        .iter()
+        .filter_map(|name| match name::parse(name) {
+            Some(FileKind::Table(number)) => Some(number),
+            _ => None,
+        })
+        .collect();
+    match live_tables(versions).difference(&there).min() {
+        Some(number) => {
+            let detail = "the manifest names this table, but it is not there";
+            Err(Error::corruption(&name::table(directory, *number), 0, detail))
+        }
+        None => Ok(()),
+    }
+}
+
+fn live_tables(versions: &VersionSet) -> HashSet<FileNumber> {
+    let shapes = versions.shapes();
+    let tables = shapes.iter().flat_map(|shape| shape.levels()).flat_map(|level| level.tables());
+    tables.map(|table| table.number()).collect()
+}
+
 /// Removes tables and manifests that the manifest in force does not name, and half-made files.
 fn remove_strays(
     disk: &Arc<dyn Disk>,
@@ -229,9 +258,7 @@ fn remove_strays(
     versions: &VersionSet,
     manifest: FileNumber,
 ) -> Result<()> {
-    let shapes = versions.shapes();
-    let tables = shapes.iter().flat_map(|shape| shape.levels()).flat_map(|level| level.tables());
-    let live: std::collections::HashSet<FileNumber> = tables.map(|table| table.number()).collect();
+    let live = live_tables(versions);
     let names = disk.list(directory).map_err(|e| Error::io("list", directory, e))?;
     let stray = |name: &&String| match name::parse(name) {
         Some(FileKind::Table(number)) => !live.contains(&number),
@@ -269,6 +296,7 @@ impl<'a> Replay<'a> {
     }
 
     fn apply(&mut self, sequence: SequenceNumber, count: u32, batch: &[u8]) -> Result<()> {
+        self.check(sequence, count, batch)?;
         let cost = batch_cost(batch, count);
         if self.generation.as_ref().is_some_and(|full| full.capacity() - full.used() < cost) {
             self.flush()?;
@@ -284,6 +312,27 @@ impl<'a> Replay<'a> {
         };
         apply_batch(generation, batch, count, sequence)?;
         self.last_sequence = self.last_sequence.max(sequence + u64::from(count) - 1);
+        Ok(())
+    }
+
+    /// A right checksum says that a record is what was written, not that this release can read it, nor that the manifest is as new.
+    fn check(&self, sequence: SequenceNumber, count: u32, batch: &[u8]) -> Result<()> {
+        let wrong = |detail: String| {
+            let detail = format!("log record with sequence number {sequence}: {detail}");
+            Error::corruption(&self.jobs.directory, 0, detail)
+        };
+        if count == 0 || sequence == 0 || sequence - 1 > SEQUENCE_MAX - u64::from(count) {
+            return Err(wrong(format!("it cannot have {count} operations")));
+        }
+        for item in BatchReader::new(batch, count) {
+            let operation = item.map_err(|damage| {
+                wrong(format!("byte {} of its batch: {}", damage.offset, damage.detail))
+            })?;
+            let keyspace = operation.keyspace.0;
+            if keyspace as usize >= self.keyspaces.len() {
+                return Err(wrong(format!("the manifest has no keyspace {keyspace}")));
+            }
+        }
         Ok(())
     }
 

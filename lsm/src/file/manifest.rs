@@ -243,10 +243,11 @@ fn check_header(path: &Path, number: FileNumber, bytes: &[u8]) -> Result<()> {
             format!("{} bytes, shorter than a header", bytes.len()),
         ));
     };
-    let mut input = &header[..];
-    let magic = take_u64(&mut input);
-    let version = take_u32(&mut input).unwrap_or(0);
-    if magic == Some(MAGIC) && version > FORMAT_VERSION {
+    // The checksum first: a flipped bit must not send anybody looking for a newer release.
+    let crc = extend(context_seed(number.0, 0), &header[..24]).to_le_bytes();
+    let (magic, version) = (header[..8] == MAGIC.to_le_bytes(), &mut &header[8..12]);
+    let version = take_u32(version).unwrap_or(0);
+    if magic && header[24..28] == crc && version > FORMAT_VERSION {
         return Err(Error::NewerFormat {
             path: path.to_owned(),
             found: version,

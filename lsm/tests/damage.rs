@@ -1,0 +1,479 @@
+//! Damaged files: the answer is right, or it is an error that names a file. Never a panic, never wrong data, and a refused open
+//! leaves what was there as it was.
+//!
+//! Two databases on the simulated disk are damaged, one file at a time: one was closed, so everything in it was promised; the
+//! other was killed, so a prefix of its commits that holds every Sync commit is right as well.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a test"
+)]
+
+mod common;
+
+use common::{Chance, other_options, tiny_options};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::OnceLock;
+use treering_lsm::io::sim::SimDisk;
+use treering_lsm::io::{Disk, OpenMode, read_whole, write_full};
+use treering_lsm::{
+    Compression, Db, Durability, Error, FilterPolicy, Options, ReadOptions, WriteBatch,
+    WriteOptions,
+};
+
+type Files = BTreeMap<String, Vec<u8>>;
+type Map = BTreeMap<(u8, Vec<u8>), Vec<u8>>;
+
+const DIRECTORY: &str = "/db";
+const NAMES: [&str; 2] = ["default", "other"];
+/// Each commit writes its number under this key, so that a state says which prefix it is.
+const COUNTER: &[u8] = b"~commit";
+
+/// A database directory, and the states that may come out of it.
+struct Image {
+    files: Files,
+    /// State after each commit.
+    states: Vec<Map>,
+    /// The first state that is right.
+    promised: usize,
+}
+
+fn options() -> Options {
+    let mut options = tiny_options();
+    // Half of the blocks are stored raw.
+    options.default_keyspace.compression = [Compression::None; 7];
+    options.default_keyspace.filter = FilterPolicy::Blocked { bits: 10 };
+    options
+}
+
+fn open(disk: &SimDisk) -> treering_lsm::Result<Db> {
+    common::open(disk, &options())
+}
+
+fn files_of(disk: &SimDisk) -> Files {
+    let read = |name: String| {
+        let bytes = read_whole(disk, &Path::new(DIRECTORY).join(&name), u64::MAX).unwrap();
+        (name, bytes)
+    };
+    disk.list(Path::new(DIRECTORY)).unwrap().into_iter().map(read).collect()
+}
+
+fn disk_of(files: &Files) -> SimDisk {
+    let disk = SimDisk::new(1);
+    disk.create_directory(Path::new(DIRECTORY)).unwrap();
+    for (name, bytes) in files {
+        let file = disk.open(&Path::new(DIRECTORY).join(name), OpenMode::CREATE).unwrap();
+        write_full(&*file, 0, bytes, false).unwrap();
+    }
+    disk
+}
+
+/// Makes a database with tables on several levels and a log, and stops it in one of two ways.
+fn make(close: bool) -> Image {
+    let mut chance = Chance(7);
+    let disk = SimDisk::new(7);
+    let db = open(&disk).unwrap();
+    db.create_keyspace("other", other_options()).unwrap();
+    db.close().unwrap();
+    let db = open(&disk).unwrap();
+    let keyspaces = NAMES.map(|name| db.keyspace(name).unwrap());
+    let mut states = vec![Map::new()];
+    let mut promised = 0;
+    for number in 0..220 {
+        let mut state = states[number].clone();
+        let mut batch = WriteBatch::new();
+        for place in 0..2u8 {
+            let keyspace = &keyspaces[usize::from(place)];
+            let text = number.to_string().into_bytes();
+            batch.put(keyspace, COUNTER, &text).unwrap();
+            state.insert((place, COUNTER.to_vec()), text);
+            let key = format!("key{:02}", chance.below(60)).into_bytes();
+            if chance.one_in(4) {
+                batch.delete(keyspace, &key).unwrap();
+                state.remove(&(place, key));
+            } else {
+                let value = vec![b'a' + (number % 26) as u8; chance.below(90) as usize];
+                batch.put(keyspace, &key, &value).unwrap();
+                state.insert((place, key), value);
+            }
+        }
+        states.push(state);
+        let sync = number == 120 || number == 190;
+        let durability = Some(if sync { Durability::Sync } else { Durability::Buffered });
+        db.write(&batch, &WriteOptions { durability }).unwrap();
+        if sync {
+            promised = states.len() - 1;
+        }
+        match number {
+            40 | 80 | 150 => db.flush().unwrap(),
+            100 => db.compact().unwrap(),
+            _ => {}
+        }
+    }
+    drop(keyspaces);
+    if close {
+        db.close().unwrap();
+        let promised = states.len() - 1;
+        return Image { files: files_of(&disk), states, promised };
+    }
+    Image { files: files_of(&disk.after_kill()), states, promised }
+}
+
+fn closed() -> &'static Image {
+    static IMAGE: OnceLock<Image> = OnceLock::new();
+    IMAGE.get_or_init(|| make(true))
+}
+
+fn killed() -> &'static Image {
+    static IMAGE: OnceLock<Image> = OnceLock::new();
+    IMAGE.get_or_init(|| make(false))
+}
+
+/// How a damaged database behaved.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    right: usize,
+    refused: usize,
+    read_errors: usize,
+}
+
+/// An error is of the kinds for damage and names a file of the database (or its directory).
+fn assert_names_a_file(error: &Error, case: &str) {
+    let path = match error {
+        Error::Corruption { path, .. }
+        | Error::NotADatabase { path, .. }
+        | Error::NewerFormat { path, .. }
+        | Error::Io { path, .. } => path,
+        other => panic!("{case}: not an error for damage: {other}"),
+    };
+    assert!(path.starts_with(DIRECTORY), "{case}: {error}");
+}
+
+/// Everything that scans and point reads show; errors are counted.
+fn read(db: &Db, image: &Image, case: &str) -> (Map, usize) {
+    let (mut map, mut errors) = (Map::new(), 0);
+    let last = &image.states[image.states.len() - 1];
+    for (place, name) in NAMES.iter().enumerate() {
+        let keyspace = db.keyspace(name).unwrap_or_else(|error| panic!("{case}: {error}"));
+        match keyspace.range(.., &ReadOptions::default()) {
+            Ok(range) => {
+                for entry in range {
+                    match entry {
+                        Ok((key, value)) => drop(map.insert((place as u8, key), value.to_vec())),
+                        Err(error) => {
+                            assert_names_a_file(&error, case);
+                            errors += 1;
+                        }
+                    }
+                }
+            }
+            Err(error) => {
+                assert_names_a_file(&error, case);
+                errors += 1;
+            }
+        }
+        for number in 0..60 {
+            let key = format!("key{number:02}").into_bytes();
+            let at = (place as u8, key.clone());
+            match keyspace.get(&key) {
+                Ok(value) if errors == 0 => {
+                    assert_eq!(value.as_deref(), map.get(&at).map(Vec::as_slice), "{case}");
+                }
+                // The scan broke off: in the closed database there is one right answer all the same.
+                Ok(value) if image.promised == image.states.len() - 1 => {
+                    assert_eq!(value.as_deref(), last.get(&at).map(Vec::as_slice), "{case}");
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    assert_names_a_file(&error, case);
+                    errors += 1;
+                }
+            }
+        }
+    }
+    (map, errors)
+}
+
+fn judge(image: &Image, files: &Files, case: &str, tally: &mut Tally) {
+    let disk = disk_of(files);
+    let db = match open(&disk) {
+        Ok(db) => db,
+        Err(error) => {
+            assert_names_a_file(&error, case);
+            let after = files_of(&disk);
+            for (name, bytes) in files {
+                assert!(after.get(name) == Some(bytes), "{case}: {name} was changed by {error}");
+            }
+            tally.refused += 1;
+            return;
+        }
+    };
+    let (map, errors) = read(&db, image, case);
+    if errors > 0 {
+        tally.read_errors += 1;
+        // What the scans did show is true, where only one state is.
+        if image.promised == image.states.len() - 1 {
+            let last = &image.states[image.promised];
+            for (key, value) in &map {
+                assert_eq!(last.get(key), Some(value), "{case}: shown by a scan that failed");
+            }
+        }
+        return;
+    }
+    let counter = map.get(&(0, COUNTER.to_vec())).map(|text| String::from_utf8_lossy(text));
+    let state = counter.map_or(0, |text| text.parse::<usize>().unwrap() + 1);
+    assert!(state >= image.promised, "{case}: {state} commits, promised {}", image.promised);
+    assert!(map == image.states[state], "{case}: not the state after {state} commits");
+    tally.right += 1;
+}
+
+/// Damages every file whose name `pick` takes in every way, `samples` places for each way.
+fn damage_all(image: &Image, pick: impl Fn(&str) -> bool, samples: usize) -> Tally {
+    let mut tally = Tally::default();
+    let mut fine = Tally::default();
+    judge(image, &image.files, "undamaged", &mut fine);
+    assert_eq!(fine.right, 1);
+    let mut picked = 0;
+    for (name, good) in image.files.iter().filter(|(name, _)| pick(name)) {
+        picked += 1;
+        let mut files = image.files.clone();
+        let mut with = |bytes: Option<Vec<u8>>, case: String| {
+            match bytes {
+                Some(bytes) => files.insert(name.clone(), bytes),
+                None => files.remove(name),
+            };
+            judge(image, &files, &format!("{name}: {case}"), &mut tally);
+        };
+        with(None, "deleted".into());
+        with(Some(vec![0; good.len()]), "zeros".into());
+        let stride = (good.len() / samples).max(1);
+        for length in (0..good.len()).step_by(stride).chain([good.len() - 1]) {
+            with(Some(good[..length].to_vec()), format!("cut at {length}"));
+        }
+        // Of the log, also every byte of the headers: its files are long and mostly empty.
+        let is_log = name == "RING" || name.ends_with(".wal");
+        let headers = (0..56).chain(512..524).filter(|_| is_log);
+        for at in headers.chain((0..good.len()).step_by(stride)) {
+            let mut bytes = good.clone();
+            bytes[at] ^= 1 << (at % 8);
+            with(Some(bytes), format!("byte {at} flipped"));
+        }
+    }
+    assert!(picked > 0, "no file to damage");
+    println!("{tally:?}");
+    tally
+}
+
+/// Promise: damage is reported, in the words of DURABILITY.md.
+#[test]
+fn damage_to_current_is_reported() {
+    for image in [closed(), killed()] {
+        let tally = damage_all(image, |name| name == "CURRENT", 100);
+        assert_eq!((tally.right, tally.read_errors), (0, 0), "every byte of CURRENT counts");
+    }
+}
+
+#[test]
+fn damage_to_the_manifest_loses_nothing_that_was_promised() {
+    for image in [closed(), killed()] {
+        let tally = damage_all(image, |name| name.starts_with("MANIFEST"), 200);
+        assert!(tally.refused > 100, "{tally:?}");
+    }
+}
+
+#[test]
+fn damage_to_a_table_is_reported_or_meets_nobody() {
+    for image in [closed(), killed()] {
+        let tally = damage_all(image, |name| name.ends_with(".sst"), 60);
+        assert!(tally.read_errors > 100, "{tally:?}");
+    }
+}
+
+#[test]
+fn damage_to_a_segment_loses_nothing_that_was_promised() {
+    for image in [closed(), killed()] {
+        let tally = damage_all(image, |name| name.ends_with(".wal"), 100);
+        assert!(tally.right > 10, "{tally:?}");
+    }
+}
+
+#[test]
+fn damage_to_the_ring_loses_nothing_that_was_promised() {
+    for image in [closed(), killed()] {
+        let tally = damage_all(image, |name| name == "RING", 150);
+        assert!(tally.right > 10, "{tally:?}");
+    }
+}
+
+/// With the ring gone the segments are the only copy: what is damaged there is missed.
+#[test]
+fn damage_to_the_only_copy_of_the_log_is_reported() {
+    let mut image = make(true);
+    image.files.remove("RING");
+    let tally = damage_all(&image, |name| name.ends_with(".wal"), 200);
+    assert!(tally.refused > 50 && tally.read_errors == 0, "{tally:?}");
+}
+
+fn checksum(owner: u64, offset: u64, bytes: &[u8]) -> [u8; 4] {
+    let context = [owner.to_le_bytes(), offset.to_le_bytes()].concat();
+    crc32c::crc32c_append(crc32c::crc32c(&context), bytes).to_le_bytes()
+}
+
+fn word(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
+}
+
+/// The file with its version raised, under a right checksum.
+fn newer(name: &str, good: &[u8]) -> Vec<u8> {
+    let mut bytes = good.to_vec();
+    if name.starts_with("MANIFEST") {
+        bytes[8..12].copy_from_slice(&2u32.to_le_bytes());
+        let crc = checksum(word(&bytes, 16), 0, &bytes[..24]);
+        bytes[24..28].copy_from_slice(&crc);
+    } else if name.ends_with(".sst") {
+        let at = bytes.len() - 64;
+        bytes[at + 8..at + 12].copy_from_slice(&2u32.to_le_bytes());
+        let crc = checksum(word(&bytes, at + 16), at as u64, &bytes[at..at + 60]);
+        bytes[at + 60..].copy_from_slice(&crc);
+    } else {
+        bytes[8..12].copy_from_slice(&2u32.to_le_bytes());
+        let mut block = bytes[..4096].to_vec();
+        block[12..16].fill(0);
+        block[512..524].fill(0);
+        let owner = if name == "RING" { 0 } else { word(&bytes, 24) };
+        bytes[12..16].copy_from_slice(&checksum(owner, 0, &block));
+    }
+    bytes
+}
+
+/// Promise: a newer release's file is told from a damaged one, and is left alone.
+#[test]
+fn a_newer_file_of_any_kind_is_named_and_not_touched() {
+    let image = closed();
+    let mut refused = 0;
+    for (name, good) in &image.files {
+        let has_version = name.starts_with("MANIFEST")
+            || name.ends_with(".sst")
+            || name.ends_with(".wal") && good[..8] == *b"TRWALSEG"
+            || name == "RING";
+        if !has_version {
+            continue;
+        }
+        let mut files = image.files.clone();
+        files.insert(name.clone(), newer(name, good));
+        let disk = disk_of(&files);
+        let outcome = open(&disk).and_then(|db| db.verify());
+        let Err(Error::NewerFormat { path, found, supported }) = outcome else {
+            panic!("{name}: {outcome:?}");
+        };
+        assert_eq!((path, found), (Path::new(DIRECTORY).join(name), supported + 1));
+        assert_eq!(files_of(&disk)[name], files[name]);
+        refused += 1;
+    }
+    assert!(refused >= 5, "{refused} files with a version");
+}
+
+/// Writes into the first whole record of the newest segment, `at` bytes behind its header, in segment and ring.
+fn forge_record(files: &mut Files, at: usize, byte: u8) {
+    let epoch = word(&files["RING"], 16);
+    let capacity = word(&files["RING"], 48);
+    let segments = files.iter().filter(|(name, bytes)| {
+        name.ends_with(".wal") && bytes[..8] == *b"TRWALSEG" && word(bytes, 16) == epoch
+    });
+    let (name, bytes) = segments.max_by_key(|(_, bytes)| word(bytes, 40)).unwrap();
+    let (name, base) = (name.clone(), word(bytes, 40));
+    let mut offset = 4096;
+    let length = |offset: usize| {
+        usize::from(u16::from_le_bytes(bytes[offset + 4..offset + 6].try_into().unwrap()))
+    };
+    while bytes[offset + 6] != 1 {
+        offset += 7 + length(offset);
+    }
+    let mut fragment = bytes[offset..offset + 7 + length(offset)].to_vec();
+    let lsn = base + offset as u64 - 4096;
+    fragment[7 + 12 + at] = byte;
+    let crc = checksum(epoch, lsn, &fragment[4..]);
+    fragment[..4].copy_from_slice(&crc);
+    let in_ring = 4096 + (lsn % capacity) as usize;
+    for (name, at) in [(name.as_str(), offset), ("RING", in_ring)] {
+        let file = files.get_mut(name).unwrap();
+        file[at..at + fragment.len()].copy_from_slice(&fragment);
+    }
+}
+
+/// A right checksum over something that this release cannot read is an error as well.
+#[test]
+fn a_log_record_of_an_unknown_kind_or_keyspace_is_refused() {
+    for (at, byte) in [(0, 9), (1, 77)] {
+        let mut files = killed().files.clone();
+        forge_record(&mut files, at, byte);
+        let disk = disk_of(&files);
+        let outcome = open(&disk);
+        assert!(matches!(outcome, Err(Error::Corruption { .. })), "{outcome:?}");
+        files.iter().for_each(|(name, bytes)| assert_eq!(files_of(&disk).get(name), Some(bytes)));
+    }
+}
+
+#[test]
+fn files_that_are_not_ours_are_never_touched() {
+    // Without CURRENT they mean that this is no place for a database.
+    for name in ["notes.txt", "12.sst", "MANIFEST-x", "000001.sst", "000001.wal", "RING"] {
+        let files = Files::from([(name.to_owned(), b"mine".to_vec())]);
+        let disk = disk_of(&files);
+        let outcome = open(&disk);
+        assert!(matches!(outcome, Err(Error::NotADatabase { .. })), "{name}: {outcome:?}");
+        assert_eq!(files_of(&disk), files, "{name}");
+    }
+    // In a database they stay.
+    let mut files = closed().files.clone();
+    for name in ["notes.txt", "12.sst", "MANIFEST-x", "notes.tmp"] {
+        files.insert(name.to_owned(), b"mine".to_vec());
+    }
+    let disk = disk_of(&files);
+    let db = open(&disk).unwrap();
+    let (map, errors) = read(&db, closed(), "foreign files");
+    assert_eq!((&map, errors), (&closed().states[closed().promised], 0));
+    db.close().unwrap();
+    for name in ["notes.txt", "12.sst", "MANIFEST-x", "notes.tmp"] {
+        assert_eq!(files_of(&disk)[name], b"mine", "{name}");
+    }
+}
+
+#[test]
+fn a_second_open_is_refused_until_the_first_is_closed() {
+    let disk = disk_of(&closed().files);
+    let db = open(&disk).unwrap();
+    let before = files_of(&disk);
+    assert!(matches!(open(&disk), Err(Error::Locked { path }) if path == Path::new(DIRECTORY)));
+    assert_eq!(files_of(&disk), before);
+    db.close().unwrap();
+    open(&disk).unwrap();
+
+    let directory = tempfile::tempdir().unwrap();
+    let first = Db::open(directory.path(), options()).unwrap();
+    first.put(b"key", b"value").unwrap();
+    assert!(matches!(Db::open(directory.path(), options()), Err(Error::Locked { .. })));
+    first.close().unwrap();
+    let second = Db::open(directory.path(), options()).unwrap();
+    assert_eq!(second.get(b"key").unwrap().as_deref(), Some(&b"value"[..]));
+}
+
+/// A directory that cannot be written is an error of the system, and changes nothing. Root may write everywhere, so there is
+/// nothing to see then.
+#[test]
+fn a_read_only_directory_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("db");
+    Db::open(&path, options()).unwrap().close().unwrap();
+    let permit = |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode));
+    permit(0o500).unwrap();
+    let is_root = std::fs::write(path.join("probe"), b"").is_ok();
+    let outcome = Db::open(&path, options());
+    permit(0o700).unwrap();
+    if !is_root {
+        assert!(matches!(outcome, Err(Error::Io { .. })), "{outcome:?}");
+    }
+}

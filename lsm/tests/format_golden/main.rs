@@ -1,0 +1,330 @@
+//! FORMAT.md is true: databases are decoded by a reader written from that document alone, byte by byte, and show what the
+//! engine shows. And what an earlier release wrote is read for ever: the golden databases.
+//!
+//! The modules follow the chapters of FORMAT.md and share nothing with the engine but the crates for checksums and
+//! compression.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    unreachable_pub,
+    missing_docs,
+    reason = "a test"
+)]
+
+mod bytes;
+#[path = "../common/mod.rs"]
+mod common;
+mod filter;
+mod log;
+mod manifest;
+mod table;
+
+use common::{Chance, other_options, tiny_options};
+use log::Log;
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+use table::Met;
+use treering_lsm::io::sim::SimDisk;
+use treering_lsm::io::{Disk, read_whole};
+use treering_lsm::{Db, Durability, IoChoice, Options, ReadOptions, WriteBatch, WriteOptions};
+
+/// Files of a database directory by name.
+pub type Files = BTreeMap<String, Vec<u8>>;
+/// What a database shows: keyspace name and key to value.
+type Contents = BTreeMap<(String, Vec<u8>), Vec<u8>>;
+
+/// An entry of a table or an operation of the log.
+#[derive(Debug)]
+pub struct Entry {
+    pub keyspace: u64,
+    pub key: Vec<u8>,
+    pub sequence: u64,
+    pub kind: u8,
+    pub value: Vec<u8>,
+}
+
+/// What a walk over a database found.
+struct Found {
+    contents: Contents,
+    tables: Met,
+    log: Log,
+}
+
+/// FORMAT.md, "The directory": walks every byte of every file. A database that was killed may hold tables that no manifest
+/// names any more (`strays`).
+fn walk(files: &Files, strays: bool) -> Found {
+    let number = manifest::current(&files["CURRENT"]);
+    let manifest_name = format!("MANIFEST-{number:06}");
+    let manifest = manifest::manifest(number, &files[&manifest_name]);
+    let mut tables = Met::default();
+    let mut entries = Vec::new();
+    for (id, (keyspace, _level, info)) in &manifest.tables {
+        assert!(*id < manifest.next_file && info.sequence_max <= manifest.last_sequence);
+        let bytes = &files[&format!("{id:06}.sst")];
+        entries.extend(table::table(*keyspace, info, bytes, &mut tables));
+    }
+    let log = log::log(files, manifest.log_epoch, manifest.log_start, manifest.promised);
+    for (name, bytes) in files {
+        let number = name.split('.').next().and_then(|stem| stem.parse::<u64>().ok());
+        match name.as_str() {
+            "LOCK" => assert!(bytes.is_empty()),
+            "BALLAST" => assert!(bytes.iter().all(|&byte| byte == 0)),
+            "CURRENT" | "RING" => {}
+            name if *name == manifest_name || name.ends_with(".wal") => {}
+            name => assert!(
+                name.ends_with(".sst")
+                    && (strays || manifest.tables.contains_key(&number.unwrap())),
+                "{name} belongs to nothing"
+            ),
+        }
+    }
+
+    let mut newest: BTreeMap<(u64, &[u8]), &Entry> = BTreeMap::new();
+    for entry in entries.iter().chain(&log.entries) {
+        let slot = newest.entry((entry.keyspace, &entry.key)).or_insert(entry);
+        if entry.sequence >= slot.sequence {
+            *slot = entry;
+        }
+    }
+    let name = |keyspace: u64| manifest.keyspaces[&keyspace].name.clone();
+    let living = newest.into_values().filter(|entry| entry.kind == 1);
+    let contents = living
+        .map(|entry| ((name(entry.keyspace), entry.key.clone()), entry.value.clone()))
+        .collect();
+    for keyspace in manifest.keyspaces.values() {
+        assert!(keyspace.compression.iter().all(|&kind| kind <= 2) && keyspace.filter[0] <= 2);
+        assert!((1 << 10..=1 << 20).contains(&keyspace.block_bytes));
+    }
+    Found { contents, tables, log }
+}
+
+/// What the engine shows, by scan and by point reads.
+fn engine_contents(db: &Db) -> Contents {
+    let mut contents = Contents::new();
+    for name in db.keyspace_names() {
+        let keyspace = db.keyspace(&name).unwrap();
+        for entry in keyspace.range(.., &ReadOptions::default()).unwrap() {
+            let (key, value) = entry.unwrap();
+            let got = keyspace.get(&key).unwrap();
+            assert_eq!(got.as_deref(), Some(&value[..]));
+            contents.insert((name.clone(), key), value.to_vec());
+        }
+    }
+    contents
+}
+
+fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+/// Names of the golden databases.
+fn versions() -> Vec<String> {
+    let names = std::fs::read_dir(golden()).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = names.filter(|name| !name.ends_with(".txt")).collect();
+    names.sort();
+    names
+}
+
+fn golden_files(version: &str) -> Files {
+    let entries = std::fs::read_dir(golden().join(version)).unwrap();
+    let read = entries.map(|entry| {
+        let entry = entry.unwrap();
+        (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap())
+    });
+    read.collect()
+}
+
+/// The text beside a golden database is what it shows.
+fn assert_described(version: &str, contents: &Contents) {
+    let text = std::fs::read_to_string(golden().join(format!("{version}.txt"))).unwrap();
+    let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+    let shown = contents.iter().map(|((keyspace, key), value)| {
+        let value = if value.len() <= 200 {
+            value.escape_ascii().to_string()
+        } else {
+            format!("#{} {:08x}", value.len(), crc32c::crc32c(value))
+        };
+        format!("{keyspace}\t{}\t{value}", key.escape_ascii())
+    });
+    assert_eq!(shown.collect::<Vec<_>>(), lines);
+}
+
+/// Promise: what a release wrote, every later one reads.
+#[test]
+fn golden_databases_open_and_show_what_they_held() {
+    assert_eq!(versions(), ["v1"]);
+    for version in versions() {
+        for io in [IoChoice::Posix, IoChoice::Auto] {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("db");
+            std::fs::create_dir(&path).unwrap();
+            for (name, bytes) in golden_files(&version) {
+                std::fs::write(path.join(name), bytes).unwrap();
+            }
+            let mut options = Options::default();
+            options.io = io;
+            options.memory_limit = 4 << 20;
+            options.create_if_missing = false;
+            for _first_from_the_log_then_from_tables in 0..2 {
+                let db = Db::open(&path, options.clone()).unwrap();
+                assert_described(&version, &engine_contents(&db));
+                assert!(db.get(b"absent").unwrap().is_none());
+                db.verify().unwrap();
+                db.close().unwrap();
+            }
+        }
+    }
+}
+
+/// Promise: FORMAT.md says all there is to know about the bytes.
+#[test]
+fn a_reader_made_from_the_document_reads_the_golden_database() {
+    let found = walk(&golden_files("v1"), false);
+    assert_described("v1", &found.contents);
+    let Met { blocks_by_compression, filters, versions, tombstones, sequence_zero, .. } =
+        found.tables;
+    assert!(blocks_by_compression.iter().all(|&count| count > 0), "{blocks_by_compression:?}");
+    assert!(filters.iter().all(|&count| count > 0), "{filters:?}");
+    assert!(versions > 0 && tombstones > 0 && sequence_zero > 0, "{versions} {tombstones}");
+    let [_, full, first, _, last, mark, ..] = found.log.fragments;
+    assert!(full > 0 && first > 0 && last > 0 && mark > 0, "{:?}", found.log.fragments);
+    assert!(found.log.promise > 0 && found.log.promise < found.log.end);
+    assert!(found.log.entries.iter().any(|entry| entry.keyspace == 2));
+}
+
+/// The reader overlooks nothing: it refuses every flipped byte of every table and of the manifest.
+#[test]
+fn no_byte_of_a_table_or_manifest_is_left_out_of_the_document() {
+    let files = golden_files("v1");
+    let number = manifest::current(&files["CURRENT"]);
+    let bytes = &files[&format!("MANIFEST-{number:06}")];
+    let read = |bytes: &[u8]| drop(manifest::manifest(number, bytes));
+    let described = manifest::manifest(number, bytes);
+    let mut flips = assert_every_flip_is_refused("MANIFEST", bytes, read);
+    for (id, (keyspace, _, info)) in &described.tables {
+        let read = |bytes: &[u8]| drop(table::table(*keyspace, info, bytes, &mut Met::default()));
+        let name = format!("{id:06}.sst");
+        flips += assert_every_flip_is_refused(&name, &files[&name], read);
+    }
+    assert!(flips > 8000, "only {flips} bytes were flipped");
+}
+
+fn assert_every_flip_is_refused(name: &str, bytes: &[u8], read: impl Fn(&[u8])) -> usize {
+    read(bytes);
+    for at in 0..bytes.len() {
+        let mut damaged = bytes.to_vec();
+        damaged[at] ^= 1 << (at % 8);
+        let outcome = quietly(|| read(&damaged));
+        assert!(outcome.is_err(), "{name}: byte {at} is of no concern");
+    }
+    bytes.len()
+}
+
+/// Catches a panic without its message.
+fn quietly(body: impl FnOnce()) -> std::thread::Result<()> {
+    thread_local!(static QUIET: Cell<bool> = const { Cell::new(false) });
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !QUIET.get() {
+                usual(info);
+            }
+        }));
+    });
+    QUIET.set(true);
+    let outcome = std::panic::catch_unwind(AssertUnwindSafe(body));
+    QUIET.set(false);
+    outcome
+}
+
+fn files_of(disk: &SimDisk) -> Files {
+    let directory = Path::new("/db");
+    let read = |name: String| {
+        let bytes = read_whole(disk, &directory.join(&name), u64::MAX).unwrap();
+        (name, bytes)
+    };
+    disk.list(directory).unwrap().into_iter().map(read).collect()
+}
+
+/// Random databases, killed at random moments.
+#[test]
+fn a_reader_made_from_the_document_reads_random_databases() {
+    let mut met = Met::default();
+    let mut fragments = [0; 8];
+    for seed in 0..20 {
+        let mut chance = Chance(seed);
+        let disk = SimDisk::new(seed);
+        for life in 0..3 {
+            let db = common::open(&disk, &tiny_options()).unwrap();
+            if life == 0 {
+                db.create_keyspace("other", other_options()).unwrap();
+            }
+            let keyspaces = [db.default_keyspace().clone(), db.keyspace("other").unwrap()];
+            let mut snapshot = None;
+            for _ in 0..chance.below(700) {
+                match chance.below(60) {
+                    0 => db.flush().unwrap(),
+                    1 => snapshot = Some(db.snapshot()),
+                    2..=5 => drop(db.step().unwrap()),
+                    _ => {
+                        let mut batch = WriteBatch::new();
+                        for _ in 0..1 + chance.below(4) {
+                            let keyspace = &keyspaces[chance.below(2) as usize];
+                            let key = format!("key{:03}", chance.below(400));
+                            let large = chance.one_in(80);
+                            let length = chance.below(if large { 90_000 } else { 150 }) as usize;
+                            let value: Vec<u8> = (0..length).map(|i| (i / 9) as u8).collect();
+                            match chance.one_in(5) {
+                                true => batch.delete(keyspace, key.as_bytes()).unwrap(),
+                                false => batch.put(keyspace, key.as_bytes(), &value).unwrap(),
+                            }
+                        }
+                        let sync = chance.one_in(20);
+                        let class = if sync { Durability::Sync } else { Durability::Buffered };
+                        db.write(&batch, &WriteOptions { durability: Some(class) }).unwrap();
+                    }
+                }
+            }
+            let found = walk(&files_of(&disk.after_kill()), true);
+            assert_eq!(found.contents, engine_contents(&db), "seed {seed} life {life}");
+            met.partitions += found.tables.partitions;
+            met.versions += found.tables.versions;
+            (0..8).for_each(|kind| fragments[kind] += found.log.fragments[kind]);
+            drop(snapshot);
+            drop(keyspaces);
+            db.close().unwrap();
+            let closed = walk(&files_of(&disk), false);
+            assert_eq!(closed.contents, found.contents);
+            assert_eq!(closed.log.promise, closed.log.end, "closing promises everything");
+        }
+    }
+    assert!(met.versions > 0);
+    assert!(fragments[1..7].iter().all(|&count| count > 0), "{fragments:?}");
+}
+
+/// An index above a megabyte is cut into partitions: long keys make one quickly.
+#[test]
+fn a_reader_made_from_the_document_reads_an_index_in_partitions() {
+    let disk = SimDisk::new(1);
+    let mut options = tiny_options();
+    options.memory_limit = 16 << 20;
+    options.write_buffer_bytes = Some(4 << 20);
+    options.default_keyspace.table_bytes = 64 << 20;
+    let db = common::open(&disk, &options).unwrap();
+    for number in 0..40u32 {
+        let mut key = vec![b'x'; 60_000];
+        key.extend_from_slice(&number.to_be_bytes());
+        db.put(&key, &number.to_le_bytes()).unwrap();
+    }
+    db.flush().unwrap();
+    let found = walk(&files_of(&disk.after_kill()), false);
+    assert!(found.tables.partitions > 10, "{} partitions", found.tables.partitions);
+    assert_eq!(found.contents, engine_contents(&db));
+    assert_eq!(found.contents.len(), 40);
+}
