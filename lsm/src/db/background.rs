@@ -315,10 +315,17 @@ impl Engine {
         let number = self.jobs.new_file();
         let next_file = Some(self.jobs.next_file.load(Ordering::Relaxed));
         let edit = VersionEdit { next_file, ..VersionEdit::default() };
-        versions.rewrite(number, &edit).map_err(|error| self.health.poison(error))?;
-        if let Some(old) = old {
-            remove_all(&*self.environment.disk, &[name::manifest(&self.directory, old)]);
-        }
+        let gone = match versions.rewrite(number, &edit) {
+            Ok(()) => old,
+            // The old one is in force and goes on. The edit that brought us here is durable: its job has succeeded.
+            Err(error @ Error::NoSpace { .. }) => {
+                self.note_job_error(&error);
+                Some(number)
+            }
+            Err(error) => return Err(self.health.poison(error)),
+        };
+        let gone = gone.map(|number| name::manifest(&self.directory, number));
+        remove_all(&*self.environment.disk, gone.as_slice());
         Ok(())
     }
 
