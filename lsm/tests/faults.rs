@@ -6,10 +6,13 @@ mod common;
 
 use common::{open, tiny_options};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use treering_lsm::base::clock::{Clock, SystemClock};
 use treering_lsm::io::Disk;
 use treering_lsm::io::sim::{Call, SimDisk};
-use treering_lsm::{Db, Error, KeyspaceOptions, Options, WriteOptions};
+use treering_lsm::{Background, Db, Environment, Error, KeyspaceOptions, Options, WriteOptions};
 
 fn is_manifest(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("MANIFEST"))
@@ -89,4 +92,28 @@ fn a_full_disk_under_a_manifest_rewrite_never_flushes_a_memtable_twice() {
     let manifests = disk.list(Path::new("/db")).unwrap();
     let manifests = manifests.iter().filter(|name| is_manifest(Path::new(name))).count();
     assert_eq!(manifests, 1, "manifests that failed stay behind");
+}
+
+#[test]
+fn a_full_disk_found_by_a_writer_is_forgotten_when_space_returns() {
+    // All background threads sleep when the log cannot be written; somebody must look at the disk again.
+    let disk = SimDisk::new(3);
+    let mut options = tiny_options();
+    options.write_buffer_bytes = Some(1 << 20);
+    let mut environment = Environment::manual(Arc::new(disk.clone()));
+    environment.clock = Arc::new(SystemClock::new());
+    environment.background = Background::Threads;
+    let db = Db::open_in(environment, "/db", options).unwrap();
+    // Let them fall asleep.
+    let clock = SystemClock::new();
+    clock.sleep(Duration::from_millis(100));
+    disk.set_free_bytes(Some(0));
+    let refused = db.default_keyspace().put_with(b"key", b"value", &WriteOptions::sync());
+    assert!(matches!(refused, Err(Error::NoSpace { .. })), "{refused:?}");
+    disk.set_free_bytes(None);
+    while let Err(error) = db.put(b"key", b"value") {
+        assert!(matches!(error, Error::NoSpace { .. }), "{error}");
+        assert!(clock.now() < Duration::from_secs(20), "writes are still refused");
+        clock.sleep(Duration::from_millis(10));
+    }
 }

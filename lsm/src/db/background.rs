@@ -80,6 +80,12 @@ impl Schedule {
         self.work.notify_all();
     }
 
+    /// As `wake`, and tells those who wait for work to be done: what they wait for may not come.
+    pub(crate) fn alarm(&self) {
+        self.wake();
+        self.done.notify_all();
+    }
+
     /// Tells the threads to end.
     pub(crate) fn close(&self) {
         self.state.lock().closing = true;
@@ -175,7 +181,7 @@ impl Engine {
             }
             self.schedule.drain_asked.store(false, Ordering::Release);
             if let Err(error) = self.wal.drain() {
-                let error = self.health.poison(error);
+                let error = self.fail(error);
                 self.note_job_error(&error);
                 self.environment.clock.sleep(RETRY_PAUSE);
             }
@@ -186,7 +192,7 @@ impl Engine {
     #[cold]
     pub(crate) fn request_drain(&self) -> Result<()> {
         if self.is_manual() {
-            return self.wal.drain().map_err(|error| self.health.poison(error));
+            return self.wal.drain().map_err(|error| self.fail(error));
         }
         if !self.schedule.drain_asked.swap(true, Ordering::AcqRel) {
             let _ordered = self.schedule.drain.lock();
@@ -299,7 +305,7 @@ impl Engine {
             if matches!(error, Error::NoSpace { .. }) {
                 self.remove_tables(edit);
             }
-            return Err(self.health.poison(error));
+            return Err(self.fail(error));
         }
         let shapes = versions.shapes();
         self.change_view(|view| change(view, shapes));
@@ -322,7 +328,7 @@ impl Engine {
                 self.note_job_error(&error);
                 Some(number)
             }
-            Err(error) => return Err(self.health.poison(error)),
+            Err(error) => return Err(self.fail(error)),
         };
         let gone = gone.map(|number| name::manifest(&self.directory, number));
         remove_all(&*self.environment.disk, gone.as_slice());

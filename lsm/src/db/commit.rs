@@ -83,7 +83,7 @@ impl Engine {
             Durability::None => None,
             Durability::Sync | Durability::Buffered => {
                 let appended = self.wal.append(first, count, parts);
-                Some(appended.map_err(|error| self.health.poison(error))?)
+                Some(appended.map_err(|error| self.fail(error))?)
             }
         };
         commit.sequence = last;
@@ -96,9 +96,7 @@ impl Engine {
             self.request_drain()?;
         }
         match (durability, lsn) {
-            (Durability::Sync, Some(lsn)) => {
-                self.wal.sync(lsn).map_err(|error| self.health.poison(error))
-            }
+            (Durability::Sync, Some(lsn)) => self.wal.sync(lsn).map_err(|error| self.fail(error)),
             _ => Ok(()),
         }
     }
@@ -136,7 +134,7 @@ impl Engine {
     pub(crate) fn freeze(&self, commit: &mut MutexGuard<'_, Commit>, cost: usize) -> Result<()> {
         let keyspaces = self.versions.lock().keyspaces().len();
         let next = self.new_generation(commit, cost, keyspaces)?;
-        let lsn = self.wal.rotate().map_err(|error| self.health.poison(error))?;
+        let lsn = self.wal.rotate().map_err(|error| self.fail(error))?;
         let old = std::mem::replace(&mut commit.active, Arc::clone(&next));
         self.change_view(|view| {
             let mut frozen = view.frozen.clone();

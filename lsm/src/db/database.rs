@@ -131,7 +131,7 @@ impl Db {
             let id = KeyspaceId(versions.keyspaces().len() as u32);
             let record = KeyspaceRecord { id, name: name.to_owned(), options };
             let edit = VersionEdit { keyspaces: vec![record], ..VersionEdit::default() };
-            versions.apply(&edit).map_err(|error| engine.health.poison(error))?;
+            versions.apply(&edit).map_err(|error| engine.fail(error))?;
             let shapes = versions.shapes();
             engine.change_view(|view| crate::version::view::View { shapes, ..view.clone() });
             id

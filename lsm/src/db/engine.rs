@@ -131,6 +131,14 @@ impl Engine {
         }
     }
 
+    /// Records a failure of the WAL or the manifest and returns what the caller should answer. Wakes everybody: somebody must
+    /// look at a full disk until there is space, and nobody may wait for work that a poisoned database no longer does.
+    pub(crate) fn fail(&self, error: Error) -> Error {
+        let error = self.health.poison(error);
+        self.schedule.alarm();
+        error
+    }
+
     /// Gives the reserve up.
     pub(crate) fn drop_ballast(&self) {
         let _ = self.environment.disk.remove(&self.directory.join(name::BALLAST));
