@@ -81,6 +81,12 @@ impl Schedule {
         self.work.notify_all();
     }
 
+    /// As `wake`, and tells those who wait for work to be done: what they wait for may not come.
+    pub(crate) fn alarm(&self) {
+        self.wake();
+        self.done.notify_all();
+    }
+
     /// Tells the threads to end.
     pub(crate) fn close(&self) {
         self.state.lock().closing = true;
@@ -321,10 +327,17 @@ impl Engine {
         let number = self.jobs.new_file();
         let next_file = Some(self.jobs.next_file.load(Ordering::Relaxed));
         let edit = VersionEdit { next_file, ..VersionEdit::default() };
-        versions.rewrite(number, &edit).map_err(|error| self.fail(error))?;
-        if let Some(old) = old {
-            remove_all(&*self.environment.disk, &[name::manifest(&self.directory, old)]);
-        }
+        let gone = match versions.rewrite(number, &edit) {
+            Ok(()) => old,
+            // The old one is in force and goes on. The edit that brought us here is durable: its job has succeeded.
+            Err(error @ Error::NoSpace { .. }) => {
+                self.note_job_error(&error);
+                Some(number)
+            }
+            Err(error) => return Err(self.fail(error)),
+        };
+        let gone = gone.map(|number| name::manifest(&self.directory, number));
+        remove_all(&*self.environment.disk, gone.as_slice());
         Ok(())
     }
 

@@ -136,21 +136,20 @@ impl Engine {
         }
     }
 
-    /// Gives the reserve up.
-    pub(crate) fn drop_ballast(&self) {
-        let _ = self.environment.disk.remove(&self.directory.join(name::BALLAST));
-    }
-
-    /// Records a failure of the WAL or the manifest and returns what the caller should answer. A full disk is waited out by
-    /// the background threads.
-    #[cold]
+    /// Records a failure of the WAL or the manifest and returns what the caller should answer. Wakes everybody: somebody must
+    /// look at a full disk until there is space, and nobody may wait for work that a poisoned database no longer does.
     pub(crate) fn fail(&self, error: Error) -> Error {
         let error = self.health.poison(error);
         if let Error::NoSpace { .. } = error {
             self.drop_ballast();
-            self.schedule.wake();
         }
+        self.schedule.alarm();
         error
+    }
+
+    /// Gives the reserve up.
+    pub(crate) fn drop_ballast(&self) {
+        let _ = self.environment.disk.remove(&self.directory.join(name::BALLAST));
     }
 
     /// Records a failed job: a full disk is waited out, everything else is told to whoever waits.

@@ -58,8 +58,8 @@ impl ManifestWriter {
     /// Makes a manifest that begins with `snapshot`, makes it durable and puts it in force.
     ///
     /// # Errors
-    /// [`Error::Io`] or [`Error::NoSpace`]: the old manifest is still in force, unless the rename itself was the last thing to
-    /// fail; the caller must then not go on without reading CURRENT again.
+    /// [`Error::NoSpace`]: the old manifest is still in force. [`Error::Io`]: so it is, unless the rename was the last thing
+    /// done; the caller must not go on without reading CURRENT again.
     pub fn create(
         disk: &Arc<dyn Disk>,
         directory: &Path,
@@ -296,5 +296,9 @@ fn set_current(disk: &Arc<dyn Disk>, directory: &Path, number: FileNumber) -> Re
         .map_err(|e| Error::io("write", &temporary, e))?;
     file.sync_data().map_err(|e| Error::io("sync", &temporary, e))?;
     disk.rename(&temporary, &path).map_err(|e| Error::io("rename", &temporary, e))?;
-    disk.sync_directory(directory).map_err(|e| Error::io("sync", directory, e))
+    // Not even for want of space may this pass for a failure after which the old manifest is in force.
+    disk.sync_directory(directory).map_err(|error| {
+        let source = Arc::new(error);
+        Error::Io { operation: "sync", path: directory.to_owned(), source }
+    })
 }

@@ -1,0 +1,119 @@
+//! What happens at the edges of the database's life: a disk that fills up, a handle used after `close`, a keyspace half made,
+//! files whose checksums are right and whose contents are impossible.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test")]
+
+mod common;
+
+use common::{open, tiny_options};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use treering_lsm::base::clock::{Clock, SystemClock};
+use treering_lsm::io::Disk;
+use treering_lsm::io::sim::{Call, SimDisk};
+use treering_lsm::{Background, Db, Environment, Error, KeyspaceOptions, Options, WriteOptions};
+
+fn is_manifest(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("MANIFEST"))
+}
+
+fn long_key(round: u64, end: u8) -> Vec<u8> {
+    let mut key = round.to_be_bytes().to_vec();
+    key.resize(40_000, end);
+    key
+}
+
+/// Writes and flushes entries with long keys: the manifest names them, grows, and is soon due to be written anew.
+fn grow_manifest(db: &Db, round: u64) -> Result<(), Error> {
+    db.default_keyspace().put_with(&long_key(round, b'a'), b"value", &WriteOptions::sync())?;
+    db.default_keyspace().put_with(&long_key(round, b'z'), b"value", &WriteOptions::sync())
+}
+
+fn long_key_options() -> Options {
+    let mut options = tiny_options();
+    options.write_buffer_bytes = Some(1 << 20);
+    options.default_keyspace = KeyspaceOptions::default();
+    options.default_keyspace.level0_tables = 64;
+    options
+}
+
+#[test]
+fn a_manifest_that_may_be_in_force_is_never_written_past() {
+    // CURRENT names the new manifest once it is renamed, durable or not: edits to the old one would be lost.
+    let disk = SimDisk::new(1);
+    let db = open(&disk, &long_key_options()).unwrap();
+    let renamed = AtomicBool::new(false);
+    let full = move |call, path: &Path| match call {
+        Call::Rename => {
+            renamed.store(true, Ordering::Relaxed);
+            false
+        }
+        Call::SyncDirectory => renamed.load(Ordering::Relaxed),
+        Call::SetSize => renamed.load(Ordering::Relaxed) && is_manifest(path),
+        _ => false,
+    };
+    disk.fail_matching(full, libc::ENOSPC, false);
+    let mut acknowledged = Vec::new();
+    for round in 0..40 {
+        if grow_manifest(&db, round).is_ok() {
+            acknowledged.push(round);
+        }
+        if db.flush().is_err() {
+            disk.clear_faults();
+            let new_manifest = |call, path: &Path| call == Call::SetSize && is_manifest(path);
+            disk.fail_matching(new_manifest, libc::ENOSPC, false);
+            let _ = db.step();
+        }
+    }
+    assert!(disk.fired() > 0);
+    let after = disk.after_kill();
+    drop(db);
+    let db = open(&after, &long_key_options()).unwrap();
+    for round in &acknowledged {
+        assert!(db.get(&long_key(*round, b'z')).unwrap().is_some(), "round {round} is lost");
+    }
+}
+
+#[test]
+fn a_full_disk_under_a_manifest_rewrite_never_flushes_a_memtable_twice() {
+    let disk = SimDisk::new(2);
+    let db = open(&disk, &long_key_options()).unwrap();
+    let new_manifest = |call, path: &Path| call == Call::SetSize && is_manifest(path);
+    disk.fail_matching(new_manifest, libc::ENOSPC, false);
+    for round in 0..30 {
+        while grow_manifest(&db, round).and_then(|()| db.flush()).is_err() {
+            db.step().unwrap();
+        }
+    }
+    assert!(disk.fired() > 0);
+    let tables: u64 = db.stats().keyspaces[0].levels.iter().map(|level| level.files).sum();
+    assert_eq!(tables, 30);
+    let manifests = disk.list(Path::new("/db")).unwrap();
+    let manifests = manifests.iter().filter(|name| is_manifest(Path::new(name))).count();
+    assert_eq!(manifests, 1, "manifests that failed stay behind");
+}
+
+#[test]
+fn a_full_disk_found_by_a_writer_is_forgotten_when_space_returns() {
+    // All background threads sleep when the log cannot be written; somebody must look at the disk again.
+    let disk = SimDisk::new(3);
+    let mut options = tiny_options();
+    options.write_buffer_bytes = Some(1 << 20);
+    let mut environment = Environment::manual(Arc::new(disk.clone()));
+    environment.clock = Arc::new(SystemClock::new());
+    environment.background = Background::Threads;
+    let db = Db::open_in(environment, "/db", options).unwrap();
+    // Let them fall asleep.
+    let clock = SystemClock::new();
+    clock.sleep(Duration::from_millis(100));
+    disk.set_free_bytes(Some(0));
+    let refused = db.default_keyspace().put_with(b"key", b"value", &WriteOptions::sync());
+    assert!(matches!(refused, Err(Error::NoSpace { .. })), "{refused:?}");
+    disk.set_free_bytes(None);
+    while let Err(error) = db.put(b"key", b"value") {
+        assert!(matches!(error, Error::NoSpace { .. }), "{error}");
+        assert!(clock.now() < Duration::from_secs(20), "writes are still refused");
+        clock.sleep(Duration::from_millis(10));
+    }
+}
