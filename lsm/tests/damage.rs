@@ -279,7 +279,8 @@ fn damage_to_current_is_reported() {
 fn damage_to_the_manifest_loses_nothing_that_was_promised() {
     for image in [closed(), killed()] {
         let tally = damage_all(image, |name| name.starts_with("MANIFEST"), 200);
-        assert!(tally.refused > 100, "{tally:?}");
+        // Also where edits are lost that named new tables and removed old ones: not opened and half readable.
+        assert!(tally.refused > 100 && tally.read_errors == 0, "{tally:?}");
     }
 }
 

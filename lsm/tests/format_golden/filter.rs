@@ -15,7 +15,12 @@ pub fn check_filter(bytes: &[u8], asked: u64, keys: &[&[u8]], met: &mut Met) {
     assert_eq!(asked, u64::from(policy) | u64::from(bits) << 8);
     met.filters[usize::from(policy)] += 1;
     match policy {
-        1 => assert_eq!(body, blocked(keys, bits, probes)),
+        1 => {
+            let steps = [3, 4, 6, 7, 9, 11, 12, 15, 17, 19, 23, 26];
+            let step = 1 + steps.iter().filter(|&&from| bits >= from).count() as u8;
+            assert_eq!(probes, if bits < 26 { step } else { (bits - 1) / 2 });
+            assert_eq!(body, blocked(keys, bits, probes));
+        }
         2 => {
             assert_eq!(probes, 0);
             standard(body, keys, bits);
@@ -51,6 +56,8 @@ fn standard(body: &[u8], keys: &[&[u8]], bits: u8) {
     let found = walk.take(bytes);
     walk.end();
     assert_eq!(bytes, (keys.len() * usize::from(bits)).div_ceil(8).max(8));
+    let best = (bytes as f64 * 8.0 / keys.len() as f64 * std::f64::consts::LN_2).round();
+    assert_eq!(probes, (best as u64).max(1));
 
     let mut out = vec![0; bytes];
     for key in keys {

@@ -124,10 +124,10 @@ fn edit(payload: &[u8], manifest: &mut Manifest) {
                 let block_bytes = item.varint();
                 let compression = item.take(7).to_vec();
                 let filter = [item.u8(), item.u8()];
-                let _table_bytes = item.varint();
-                let _level_base_bytes = item.varint();
-                let _level_fanout = item.varint();
-                let _level0_tables = item.varint();
+                assert!((16 << 10..=1 << 30).contains(&item.varint()), "table bytes");
+                assert!(item.varint() >= 16 << 10, "level base bytes");
+                assert!((2..=100).contains(&item.varint()), "level fanout");
+                assert!((1..=64).contains(&item.varint()), "level-0 tables");
                 let keyspace = KeyspaceInfo { name, block_bytes, compression, filter };
                 manifest.keyspaces.insert(id, keyspace);
             }
