@@ -7,9 +7,10 @@ mod common;
 use common::{open, tiny_options};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
-use treering_lsm::base::clock::{Clock, SystemClock};
+use treering_lsm::base::clock::{Clock, ManualClock, SystemClock};
 use treering_lsm::io::Disk;
 use treering_lsm::io::sim::{Call, SimDisk};
 use treering_lsm::{Background, Db, Environment, Error, KeyspaceOptions, Options, WriteOptions};
@@ -116,4 +117,87 @@ fn a_full_disk_found_by_a_writer_is_forgotten_when_space_returns() {
         assert!(clock.now() < Duration::from_secs(20), "writes are still refused");
         clock.sleep(Duration::from_millis(10));
     }
+}
+
+/// A clock at which one thread, once told so, waits in its next look until it is let go.
+#[derive(Debug)]
+struct Gate {
+    inner: ManualClock,
+    looks_left: AtomicU64,
+    arrived: Sender<()>,
+    go: parking_lot::Mutex<Receiver<()>>,
+}
+
+impl Clock for Gate {
+    fn now(&self) -> Duration {
+        let is_compactor = std::thread::current().name() == Some("compactor");
+        if is_compactor && self.looks_left.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.arrived.send(()).unwrap();
+            self.go.lock().recv().unwrap();
+        }
+        self.inner.now()
+    }
+
+    fn sleep(&self, duration: Duration) {
+        self.inner.sleep(duration);
+    }
+}
+
+#[test]
+fn a_compaction_in_a_callers_thread_never_outlives_close() {
+    // After close another process may own the directory: an edit written or a table removed then would be its loss.
+    let disk = SimDisk::new(5);
+    let ((arrived, at_gate), (open_gate, go)) = (channel(), channel());
+    let mut environment = Environment::manual(Arc::new(disk.clone()));
+    // The second look at the clock comes between the merge and the manifest.
+    let gate = Gate {
+        inner: ManualClock::default(),
+        looks_left: AtomicU64::new(2),
+        arrived,
+        go: parking_lot::Mutex::new(go),
+    };
+    environment.clock = Arc::new(gate);
+    let db = Db::open_in(environment, "/db", tiny_options()).unwrap();
+    for value in [b"1", b"2"] {
+        db.put(b"key", value).unwrap();
+        db.flush().unwrap();
+    }
+    let other = db.clone();
+    let compactor = std::thread::Builder::new().name("compactor".into());
+    let compactor = compactor.spawn(move || other.compact()).unwrap();
+    at_gate.recv().unwrap();
+    let (closed, is_closed) = channel();
+    let counter = disk.clone();
+    let closer = std::thread::spawn(move || {
+        db.close().unwrap();
+        closed.send(counter.io_count()).unwrap();
+    });
+    // Long enough for a close that does not wait; one that waits is let go by the gate.
+    let early = is_closed.recv_timeout(Duration::from_millis(300));
+    open_gate.send(()).unwrap();
+    let _ = compactor.join().unwrap();
+    let calls = early.or_else(|_| is_closed.recv()).unwrap();
+    closer.join().unwrap();
+    assert_eq!(disk.io_count(), calls, "the compaction went on after close");
+}
+
+#[test]
+fn a_closed_database_touches_no_file_and_answers_closed() {
+    let disk = SimDisk::new(6);
+    let db = open(&disk, &tiny_options()).unwrap();
+    let keyspace = db.default_keyspace().clone();
+    for number in 0..40u64 {
+        db.put(&number.to_be_bytes(), &[1; 500]).unwrap();
+    }
+    let other = db.clone();
+    db.close().unwrap();
+    let calls = disk.io_count();
+    assert!(!matches!(other.step(), Ok(true)));
+    assert!(matches!(other.put(b"k", b"v"), Err(Error::Closed)));
+    assert!(matches!(other.flush(), Err(Error::Closed)));
+    assert!(matches!(other.compact(), Err(Error::Closed)));
+    assert!(matches!(keyspace.get(b"k"), Err(Error::Closed)));
+    assert!(matches!(keyspace.multi_get(&[b"k"], &Default::default())[0], Err(Error::Closed)));
+    let _ = other.wait_for_compactions();
+    assert_eq!(disk.io_count(), calls);
 }

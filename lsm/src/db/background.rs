@@ -42,7 +42,7 @@ struct State {
     frozen: VecDeque<Frozen>,
     flushing: bool,
     compacting: usize,
-    /// While above zero no compaction is started on its own: a manual one wants or has the tables.
+    /// While above zero no compaction is started on its own: a manual one wants or has the tables. `close` waits for it.
     exclusive: usize,
     /// Steps to which nobody has reacted: raised by every event that may make work.
     events: u64,
@@ -99,6 +99,18 @@ impl Schedule {
     pub(crate) fn errors(&self) -> (Option<Error>, Option<Error>) {
         let state = self.state.lock();
         (state.flush_error.clone(), state.compaction_error.clone())
+    }
+}
+
+/// The right to compact alone, or the wait for it. Given back on drop.
+struct Exclusive<'a> {
+    schedule: &'a Schedule,
+}
+
+impl Drop for Exclusive<'_> {
+    fn drop(&mut self) {
+        self.schedule.state.lock().exclusive -= 1;
+        self.schedule.alarm();
     }
 }
 
@@ -226,7 +238,7 @@ impl Engine {
     pub(crate) fn flush_step(&self) -> Result<bool> {
         let frozen = {
             let mut state = self.schedule.state.lock();
-            if state.flushing || self.health.is_poisoned() {
+            if state.flushing || state.closing || self.health.is_poisoned() {
                 return Ok(false);
             }
             let Some(frozen) = state.frozen.front().cloned() else { return Ok(false) };
@@ -346,6 +358,9 @@ impl Engine {
 
     /// Runs the most urgent compaction; false if none is due. Also buries dead tables.
     pub(crate) fn compaction_step(&self) -> Result<bool> {
+        if self.health.is_closed() {
+            return Ok(false);
+        }
         let buried = self.bury_one();
         let Some(plan) = self.next_plan() else { return Ok(buried) };
         let result = self.run_plan(&plan);
@@ -367,11 +382,7 @@ impl Engine {
     fn next_plan(&self) -> Option<Plan> {
         let versions = self.versions.lock();
         let mut state = self.schedule.state.lock();
-        if state.exclusive > 0
-            || state.closing
-            || self.health.is_poisoned()
-            || self.health.is_closed()
-        {
+        if state.exclusive > 0 || state.closing || self.health.is_poisoned() {
             return None;
         }
         let plans = versions.keyspaces().iter().filter_map(|keyspace| {
@@ -510,16 +521,13 @@ impl Engine {
         range: Option<(&[u8], &[u8])>,
     ) -> Result<()> {
         self.flush_all()?;
-        self.begin_exclusive()?;
+        let _exclusive = self.begin_exclusive()?;
         let result = self.compact_exclusively(keyspace, range);
-        self.schedule.state.lock().exclusive -= 1;
-        self.schedule.wake();
-        self.schedule.done.notify_all();
         while self.bury_one() {}
         result
     }
 
-    fn begin_exclusive(&self) -> Result<()> {
+    fn begin_exclusive(&self) -> Result<Exclusive<'_>> {
         let mut state = self.schedule.state.lock();
         // One manual compaction at a time; automatic ones finish first.
         while state.exclusive > 0 && !state.closing {
@@ -529,11 +537,10 @@ impl Engine {
         while state.compacting > 0 && !state.closing {
             self.schedule.done.wait(&mut state);
         }
-        if state.closing {
-            state.exclusive -= 1;
-            return Err(Error::Closed);
-        }
-        Ok(())
+        let closing = state.closing;
+        drop(state);
+        let exclusive = Exclusive { schedule: &self.schedule };
+        if closing { Err(Error::Closed) } else { Ok(exclusive) }
     }
 
     fn compact_exclusively(
@@ -565,10 +572,19 @@ impl Engine {
         self.jobs.closing.store(true, Ordering::Relaxed);
         self.schedule.close();
         self.pool.join();
+        self.wait_for_callers();
         while self.bury_one() {}
         let result = if poisoned { Ok(()) } else { self.close_log() };
         drop(self.lock.lock().take());
         result
+    }
+
+    /// Waits for compactions in callers' threads: nothing may be written or removed once the lock is given back.
+    fn wait_for_callers(&self) {
+        let mut state = self.schedule.state.lock();
+        while state.exclusive > 0 {
+            self.schedule.done.wait(&mut state);
+        }
     }
 
     fn close_log(&self) -> Result<()> {

@@ -73,6 +73,8 @@ impl Engine {
             self.environment.clock.sleep(sleep);
         }
         let mut commit = self.commit.lock();
+        // Again, for `close` and others changed it under the lock that we waited for.
+        self.check_writable()?;
         if commit.active.capacity() - commit.active.used() < cost {
             commit = self.make_room(commit, cost)?;
         }
