@@ -13,7 +13,9 @@ use std::time::Duration;
 use treering_lsm::base::clock::{Clock, ManualClock, SystemClock};
 use treering_lsm::io::Disk;
 use treering_lsm::io::sim::{Call, SimDisk};
-use treering_lsm::{Background, Db, Environment, Error, KeyspaceOptions, Options, WriteOptions};
+use treering_lsm::{
+    Background, Db, Environment, Error, KeyspaceOptions, Options, WriteBatch, WriteOptions,
+};
 
 fn is_manifest(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("MANIFEST"))
@@ -117,6 +119,32 @@ fn a_full_disk_found_by_a_writer_is_forgotten_when_space_returns() {
         assert!(clock.now() < Duration::from_secs(20), "writes are still refused");
         clock.sleep(Duration::from_millis(10));
     }
+}
+
+#[test]
+fn a_batch_into_a_keyspace_half_made_is_never_applied_in_part() {
+    let disk = SimDisk::new(4);
+    let db = open(&disk, &tiny_options()).unwrap();
+    // Making the memtable of the new keyspace needs a flush, and that fails.
+    let tables =
+        |call, path: &Path| call == Call::Open && path.extension().is_some_and(|e| e == "sst");
+    disk.fail_matching(tables, libc::EIO, false);
+    let mut number = 0u64;
+    while db.put(&number.to_be_bytes(), &[7; 1000]).is_ok() {
+        number += 1;
+    }
+    assert!(db.create_keyspace("new", tiny_options().default_keyspace).is_err());
+    disk.clear_faults();
+    if let Ok(new) = db.keyspace("new") {
+        let mut batch = WriteBatch::new();
+        batch.put(db.default_keyspace(), b"one", b"1").unwrap();
+        batch.put(&new, b"two", b"2").unwrap();
+        let written = db.write(&batch, &WriteOptions::default());
+        let found = (db.get(b"one").unwrap().is_some(), new.get(b"two").unwrap().is_some());
+        assert_eq!(found, (written.is_ok(), written.is_ok()), "{written:?}");
+    }
+    let new = db.create_keyspace("new", tiny_options().default_keyspace).unwrap();
+    new.put(b"two", b"2").unwrap();
 }
 
 /// A clock at which one thread, once told so, waits in its next look until it is let go.

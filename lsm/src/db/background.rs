@@ -456,7 +456,7 @@ impl Engine {
             let mut commit = self.commit.lock();
             self.check_writable()?;
             if !commit.active.is_empty() {
-                self.freeze(&mut commit, 0)?;
+                self.freeze(&mut commit, 0, 0)?;
             }
             commit.active.number()
         };
