@@ -14,7 +14,8 @@ use treering_lsm::base::clock::{Clock, ManualClock, SystemClock};
 use treering_lsm::io::Disk;
 use treering_lsm::io::sim::{Call, SimDisk};
 use treering_lsm::{
-    Background, Db, Environment, Error, KeyspaceOptions, Options, WriteBatch, WriteOptions,
+    Background, Db, Durability, Environment, Error, KeyspaceOptions, Options, WriteBatch,
+    WriteOptions,
 };
 
 fn is_manifest(path: &Path) -> bool {
@@ -228,4 +229,18 @@ fn a_closed_database_touches_no_file_and_answers_closed() {
     assert!(matches!(keyspace.multi_get(&[b"k"], &Default::default())[0], Err(Error::Closed)));
     let _ = other.wait_for_compactions();
     assert_eq!(disk.io_count(), calls);
+}
+
+#[test]
+fn the_largest_options_overflow_nothing() {
+    let disk = SimDisk::new(7);
+    let mut options = tiny_options();
+    options.default_keyspace.level_base_bytes = u64::MAX;
+    options.memory_limit = u64::MAX;
+    let db = open(&disk, &options).unwrap();
+    db.put(b"k", b"v").unwrap();
+    db.compact().unwrap();
+    let durability = Some(Durability::None);
+    db.default_keyspace().put_with(b"k", b"w", &WriteOptions { durability }).unwrap();
+    db.compact().unwrap();
 }
