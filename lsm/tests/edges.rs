@@ -7,12 +7,16 @@ mod common;
 use common::{open, tiny_options};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
-use treering_lsm::base::clock::{Clock, SystemClock};
+use treering_lsm::base::clock::{Clock, ManualClock, SystemClock};
 use treering_lsm::io::Disk;
 use treering_lsm::io::sim::{Call, SimDisk};
-use treering_lsm::{Background, Db, Environment, Error, KeyspaceOptions, Options, WriteOptions};
+use treering_lsm::{
+    Background, Db, Durability, Environment, Error, KeyspaceOptions, Options, WriteBatch,
+    WriteOptions,
+};
 
 fn is_manifest(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("MANIFEST"))
@@ -116,4 +120,127 @@ fn a_full_disk_found_by_a_writer_is_forgotten_when_space_returns() {
         assert!(clock.now() < Duration::from_secs(20), "writes are still refused");
         clock.sleep(Duration::from_millis(10));
     }
+}
+
+#[test]
+fn a_batch_into_a_keyspace_half_made_is_never_applied_in_part() {
+    let disk = SimDisk::new(4);
+    let db = open(&disk, &tiny_options()).unwrap();
+    // Making the memtable of the new keyspace needs a flush, and that fails.
+    let tables =
+        |call, path: &Path| call == Call::Open && path.extension().is_some_and(|e| e == "sst");
+    disk.fail_matching(tables, libc::EIO, false);
+    let mut number = 0u64;
+    while db.put(&number.to_be_bytes(), &[7; 1000]).is_ok() {
+        number += 1;
+    }
+    assert!(db.create_keyspace("new", tiny_options().default_keyspace).is_err());
+    disk.clear_faults();
+    if let Ok(new) = db.keyspace("new") {
+        let mut batch = WriteBatch::new();
+        batch.put(db.default_keyspace(), b"one", b"1").unwrap();
+        batch.put(&new, b"two", b"2").unwrap();
+        let written = db.write(&batch, &WriteOptions::default());
+        let found = (db.get(b"one").unwrap().is_some(), new.get(b"two").unwrap().is_some());
+        assert_eq!(found, (written.is_ok(), written.is_ok()), "{written:?}");
+    }
+    let new = db.create_keyspace("new", tiny_options().default_keyspace).unwrap();
+    new.put(b"two", b"2").unwrap();
+}
+
+/// A clock at which one thread, once told so, waits in its next look until it is let go.
+#[derive(Debug)]
+struct Gate {
+    inner: ManualClock,
+    looks_left: AtomicU64,
+    arrived: Sender<()>,
+    go: parking_lot::Mutex<Receiver<()>>,
+}
+
+impl Clock for Gate {
+    fn now(&self) -> Duration {
+        let is_compactor = std::thread::current().name() == Some("compactor");
+        if is_compactor && self.looks_left.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.arrived.send(()).unwrap();
+            self.go.lock().recv().unwrap();
+        }
+        self.inner.now()
+    }
+
+    fn sleep(&self, duration: Duration) {
+        self.inner.sleep(duration);
+    }
+}
+
+#[test]
+fn a_compaction_in_a_callers_thread_never_outlives_close() {
+    // After close another process may own the directory: an edit written or a table removed then would be its loss.
+    let disk = SimDisk::new(5);
+    let ((arrived, at_gate), (open_gate, go)) = (channel(), channel());
+    let mut environment = Environment::manual(Arc::new(disk.clone()));
+    // The second look at the clock comes between the merge and the manifest.
+    let gate = Gate {
+        inner: ManualClock::default(),
+        looks_left: AtomicU64::new(2),
+        arrived,
+        go: parking_lot::Mutex::new(go),
+    };
+    environment.clock = Arc::new(gate);
+    let db = Db::open_in(environment, "/db", tiny_options()).unwrap();
+    for value in [b"1", b"2"] {
+        db.put(b"key", value).unwrap();
+        db.flush().unwrap();
+    }
+    let other = db.clone();
+    let compactor = std::thread::Builder::new().name("compactor".into());
+    let compactor = compactor.spawn(move || other.compact()).unwrap();
+    at_gate.recv().unwrap();
+    let (closed, is_closed) = channel();
+    let counter = disk.clone();
+    let closer = std::thread::spawn(move || {
+        db.close().unwrap();
+        closed.send(counter.io_count()).unwrap();
+    });
+    // Long enough for a close that does not wait; one that waits is let go by the gate.
+    let early = is_closed.recv_timeout(Duration::from_millis(300));
+    open_gate.send(()).unwrap();
+    let _ = compactor.join().unwrap();
+    let calls = early.or_else(|_| is_closed.recv()).unwrap();
+    closer.join().unwrap();
+    assert_eq!(disk.io_count(), calls, "the compaction went on after close");
+}
+
+#[test]
+fn a_closed_database_touches_no_file_and_answers_closed() {
+    let disk = SimDisk::new(6);
+    let db = open(&disk, &tiny_options()).unwrap();
+    let keyspace = db.default_keyspace().clone();
+    for number in 0..40u64 {
+        db.put(&number.to_be_bytes(), &[1; 500]).unwrap();
+    }
+    let other = db.clone();
+    db.close().unwrap();
+    let calls = disk.io_count();
+    assert!(!matches!(other.step(), Ok(true)));
+    assert!(matches!(other.put(b"k", b"v"), Err(Error::Closed)));
+    assert!(matches!(other.flush(), Err(Error::Closed)));
+    assert!(matches!(other.compact(), Err(Error::Closed)));
+    assert!(matches!(keyspace.get(b"k"), Err(Error::Closed)));
+    assert!(matches!(keyspace.multi_get(&[b"k"], &Default::default())[0], Err(Error::Closed)));
+    let _ = other.wait_for_compactions();
+    assert_eq!(disk.io_count(), calls);
+}
+
+#[test]
+fn the_largest_options_overflow_nothing() {
+    let disk = SimDisk::new(7);
+    let mut options = tiny_options();
+    options.default_keyspace.level_base_bytes = u64::MAX;
+    options.memory_limit = u64::MAX;
+    let db = open(&disk, &options).unwrap();
+    db.put(b"k", b"v").unwrap();
+    db.compact().unwrap();
+    let durability = Some(Durability::None);
+    db.default_keyspace().put_with(b"k", b"w", &WriteOptions { durability }).unwrap();
+    db.compact().unwrap();
 }

@@ -43,7 +43,7 @@ struct State {
     frozen: VecDeque<Frozen>,
     flushing: bool,
     compacting: usize,
-    /// While above zero no compaction is started on its own: a manual one wants or has the tables.
+    /// While above zero no compaction is started on its own: a manual one wants or has the tables. `close` waits for it.
     exclusive: usize,
     /// Steps to which nobody has reacted: raised by every event that may make work.
     events: u64,
@@ -107,6 +107,18 @@ impl Schedule {
 pub(crate) fn job_count(options: &Options) -> usize {
     let cores = || std::thread::available_parallelism().map_or(2, usize::from);
     options.background_jobs.unwrap_or_else(|| cores().clamp(2, 16))
+}
+
+/// The right to compact alone, or the wait for it. Given back on drop.
+struct Exclusive<'a> {
+    schedule: &'a Schedule,
+}
+
+impl Drop for Exclusive<'_> {
+    fn drop(&mut self) {
+        self.schedule.state.lock().exclusive -= 1;
+        self.schedule.alarm();
+    }
 }
 
 impl Engine {
@@ -232,7 +244,7 @@ impl Engine {
         }
         let frozen = {
             let mut state = self.schedule.state.lock();
-            if state.flushing || self.health.is_poisoned() {
+            if state.flushing || state.closing || self.health.is_poisoned() {
                 return Ok(false);
             }
             let Some(frozen) = state.frozen.front().cloned() else { return Ok(false) };
@@ -352,6 +364,9 @@ impl Engine {
 
     /// Runs the most urgent compaction; false if none is due. Also buries dead tables.
     pub(crate) fn compaction_step(&self) -> Result<bool> {
+        if self.health.is_closed() {
+            return Ok(false);
+        }
         let buried = self.bury_one();
         let Some(plan) = self.next_plan() else { return Ok(buried) };
         let result = self.run_plan(&plan);
@@ -373,11 +388,7 @@ impl Engine {
     fn next_plan(&self) -> Option<Plan> {
         let versions = self.versions.lock();
         let mut state = self.schedule.state.lock();
-        if state.exclusive > 0
-            || state.closing
-            || self.health.is_poisoned()
-            || self.health.is_closed()
-        {
+        if state.exclusive > 0 || state.closing || self.health.is_poisoned() {
             return None;
         }
         let plans = versions.keyspaces().iter().filter_map(|keyspace| {
@@ -451,7 +462,7 @@ impl Engine {
             let mut commit = self.commit.lock();
             self.check_writable()?;
             if !commit.active.is_empty() {
-                self.freeze(&mut commit, 0)?;
+                self.freeze(&mut commit, 0, 0)?;
             }
             commit.active.number()
         };
@@ -516,16 +527,13 @@ impl Engine {
         range: Option<(&[u8], &[u8])>,
     ) -> Result<()> {
         self.flush_all()?;
-        self.begin_exclusive()?;
+        let _exclusive = self.begin_exclusive()?;
         let result = self.compact_exclusively(keyspace, range);
-        self.schedule.state.lock().exclusive -= 1;
-        self.schedule.wake();
-        self.schedule.done.notify_all();
         while self.bury_one() {}
         result
     }
 
-    fn begin_exclusive(&self) -> Result<()> {
+    fn begin_exclusive(&self) -> Result<Exclusive<'_>> {
         let mut state = self.schedule.state.lock();
         // One manual compaction at a time; automatic ones finish first.
         while state.exclusive > 0 && !state.closing {
@@ -535,11 +543,10 @@ impl Engine {
         while state.compacting > 0 && !state.closing {
             self.schedule.done.wait(&mut state);
         }
-        if state.closing {
-            state.exclusive -= 1;
-            return Err(Error::Closed);
-        }
-        Ok(())
+        let closing = state.closing;
+        drop(state);
+        let exclusive = Exclusive { schedule: &self.schedule };
+        if closing { Err(Error::Closed) } else { Ok(exclusive) }
     }
 
     fn compact_exclusively(
@@ -571,16 +578,27 @@ impl Engine {
         self.jobs.closing.store(true, Ordering::Relaxed);
         self.schedule.close();
         self.pool.join();
+        self.wait_for_callers();
         while self.bury_one() {}
         let result = if poisoned { Ok(()) } else { self.close_log() };
         drop(self.lock.lock().take());
         result
     }
 
+    /// Waits for compactions in callers' threads: nothing may be written or removed once the lock is given back.
+    fn wait_for_callers(&self) {
+        let mut state = self.schedule.state.lock();
+        while state.exclusive > 0 {
+            self.schedule.done.wait(&mut state);
+        }
+    }
+
     fn close_log(&self) -> Result<()> {
         self.wal.close()?;
         // From now on a log that ends early is damage, whatever happened to its files.
         let edit = VersionEdit { promised: Some(self.wal.durable_lsn()), ..VersionEdit::default() };
-        self.versions.lock().apply(&edit)
+        let mut versions = self.versions.lock();
+        versions.apply(&edit)?;
+        versions.close()
     }
 }

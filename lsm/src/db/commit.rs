@@ -8,7 +8,8 @@
 //! Promises:
 //! 1. When the WAL refuses a record, nothing of it reaches a memtable.
 //! 2. Room is made before the record goes to the WAL, so that applying it cannot fail.
-//! 3. A batch lies in one generation, so a reader's view holds all of it or nothing.
+//! 3. The active generation has a memtable for every keyspace that there is: a keyspace is made after its memtable.
+//! 4. A batch lies in one generation, so a reader's view holds all of it or nothing.
 
 use crate::base::error::{Error, Result};
 use crate::base::key::KeyspaceId;
@@ -73,6 +74,8 @@ impl Engine {
             self.environment.clock.sleep(sleep);
         }
         let mut commit = self.commit.lock();
+        // Again, for `close` and others changed it under the lock that we waited for.
+        self.check_writable()?;
         if commit.active.capacity() - commit.active.used() < cost {
             commit = self.make_room(commit, cost)?;
         }
@@ -116,9 +119,9 @@ impl Engine {
                 break;
             }
             if active.is_empty() {
-                self.replace_active(&mut commit, cost)?;
+                self.replace_active(&mut commit, cost, 0)?;
             } else if (self.schedule.frozen_count() as u64) < MEMTABLE_COUNT_MAX - 1 {
-                self.freeze(&mut commit, cost)?;
+                self.freeze(&mut commit, cost, 0)?;
             } else {
                 waited_since.get_or_insert_with(|| self.environment.clock.now());
                 commit = self.wait_for_flush(commit)?;
@@ -130,9 +133,14 @@ impl Engine {
         Ok(commit)
     }
 
-    /// Freezes the active generation, so that it is flushed, and starts a new one with room for `cost` bytes.
-    pub(crate) fn freeze(&self, commit: &mut MutexGuard<'_, Commit>, cost: usize) -> Result<()> {
-        let keyspaces = self.versions.lock().keyspaces().len();
+    /// Freezes the active generation, so that it is flushed, and starts a new one with room for `cost` bytes and memtables for
+    /// as many keyspaces as before, at least `keyspaces`.
+    pub(crate) fn freeze(
+        &self,
+        commit: &mut MutexGuard<'_, Commit>,
+        cost: usize,
+        keyspaces: usize,
+    ) -> Result<()> {
         let next = self.new_generation(commit, cost, keyspaces)?;
         let lsn = self.wal.rotate().map_err(|error| self.fail(error))?;
         let old = std::mem::replace(&mut commit.active, Arc::clone(&next));
@@ -145,23 +153,22 @@ impl Engine {
         Ok(())
     }
 
-    /// Puts a larger or newer generation in the place of an empty active one.
+    /// Puts a new generation in the place of an empty active one; otherwise as `freeze`.
     pub(crate) fn replace_active(
         &self,
         commit: &mut MutexGuard<'_, Commit>,
         cost: usize,
+        keyspaces: usize,
     ) -> Result<()> {
         debug_assert!(commit.active.is_empty());
-        let keyspaces = self.versions.lock().keyspaces().len();
         let next = self.new_generation(commit, cost, keyspaces)?;
         commit.active = Arc::clone(&next);
         self.change_view(|view| crate::version::view::View { active: next, ..view.clone() });
         Ok(())
     }
 
-    /// Gives a keyspace that was just made its memtable: a new generation has one for each.
-    pub(crate) fn add_memtables(&self) -> Result<()> {
-        let keyspaces = self.versions.lock().keyspaces().len();
+    /// Makes sure that the active generation, and so each one after it, has memtables for so many keyspaces.
+    pub(crate) fn add_memtables(&self, keyspaces: usize) -> Result<()> {
         let mut commit = self.commit.lock();
         loop {
             self.check_writable()?;
@@ -169,9 +176,9 @@ impl Engine {
                 return Ok(());
             }
             if commit.active.is_empty() {
-                self.replace_active(&mut commit, 0)?;
+                self.replace_active(&mut commit, 0, keyspaces)?;
             } else if (self.schedule.frozen_count() as u64) < MEMTABLE_COUNT_MAX - 1 {
-                self.freeze(&mut commit, 0)?;
+                self.freeze(&mut commit, 0, keyspaces)?;
             } else {
                 commit = self.wait_for_flush(commit)?;
             }

@@ -1,6 +1,6 @@
 //! Cursors and ranges: sorted reads over memtables and tables as of one moment.
 
-use crate::base::error::{Error, Result};
+use crate::base::error::Result;
 use crate::base::key::{KeyspaceId, SequenceNumber};
 use crate::base::slice::PinnedSlice;
 use crate::db::engine::Engine;
@@ -18,9 +18,7 @@ use std::sync::atomic::Ordering;
 
 impl Engine {
     pub(crate) fn cursor(&self, keyspace: KeyspaceId, options: &ReadOptions) -> Result<Cursor> {
-        if self.health.is_closed() {
-            return Err(Error::Closed);
-        }
+        self.health.check_open()?;
         let view = self.view.load_full();
         let visible = self.visible.load(Ordering::Acquire);
         let sequence = options.snapshot.as_ref().map_or(visible, Snapshot::sequence);

@@ -13,6 +13,7 @@ use crate::db::open;
 use crate::db::snapshot::Snapshot;
 use crate::db::stats::Stats;
 use crate::format::edit::{KeyspaceRecord, VersionEdit};
+use parking_lot::MutexGuard;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -123,20 +124,24 @@ impl Db {
         }
         let engine = self.engine();
         engine.check_writable()?;
-        let id = {
-            let mut versions = engine.versions.lock();
-            if versions.keyspace(name).is_some() {
-                return Err(Error::KeyspaceExists { name: name.to_owned() });
-            }
-            let id = KeyspaceId(versions.keyspaces().len() as u32);
-            let record = KeyspaceRecord { id, name: name.to_owned(), options };
-            let edit = VersionEdit { keyspaces: vec![record], ..VersionEdit::default() };
-            versions.apply(&edit).map_err(|error| engine.fail(error))?;
-            let shapes = versions.shapes();
-            engine.change_view(|view| crate::version::view::View { shapes, ..view.clone() });
-            id
-        };
-        engine.add_memtables()?;
+        let mut versions = engine.versions.lock();
+        // Its memtable comes first, for others may write to the keyspace as soon as it has a name. A memtable too many does
+        // no harm.
+        let mut memtables = 0;
+        while memtables <= versions.keyspaces().len() && versions.keyspace(name).is_none() {
+            memtables = versions.keyspaces().len() + 1;
+            MutexGuard::unlocked(&mut versions, || engine.add_memtables(memtables))?;
+        }
+        if versions.keyspace(name).is_some() {
+            return Err(Error::KeyspaceExists { name: name.to_owned() });
+        }
+        let id = KeyspaceId(versions.keyspaces().len() as u32);
+        let record = KeyspaceRecord { id, name: name.to_owned(), options };
+        let edit = VersionEdit { keyspaces: vec![record], ..VersionEdit::default() };
+        versions.apply(&edit).map_err(|error| engine.fail(error))?;
+        let shapes = versions.shapes();
+        engine.change_view(|view| crate::version::view::View { shapes, ..view.clone() });
+        drop(versions);
         Ok(Keyspace { handle: Arc::clone(&self.default.handle), id })
     }
 

@@ -104,7 +104,8 @@ impl Engine {
                 backlog.level0_trigger = u64::from(options.level0_tables);
             }
             backlog.debt_bytes += pick::debt(&keyspace.shape, options);
-            backlog.debt_soft_bytes += options.level_base_bytes * 8;
+            backlog.debt_soft_bytes =
+                backlog.debt_soft_bytes.saturating_add(options.level_base_bytes.saturating_mul(8));
         }
         self.pacer.update(&backlog);
         let view = self.view.load();

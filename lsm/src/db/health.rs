@@ -78,6 +78,13 @@ impl Health {
         self.state.store(CLOSED, Ordering::Release);
     }
 
+    /// `Ok` if reads are answered.
+    #[inline]
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.is_closed() { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    #[inline]
     pub(crate) fn is_closed(&self) -> bool {
         self.state.load(Ordering::Acquire) == CLOSED
     }

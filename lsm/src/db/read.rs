@@ -31,6 +31,7 @@ impl Engine {
         snapshot: Option<SequenceNumber>,
         fill_cache: bool,
     ) -> Result<Option<PinnedSlice>> {
+        self.health.check_open()?;
         let view = self.view.load();
         let sequence = snapshot.unwrap_or_else(|| self.visible.load(Ordering::Acquire));
         if let Some(found) = get_from_memory(&view, keyspace, key, sequence) {
@@ -61,6 +62,9 @@ impl Engine {
         snapshot: Option<SequenceNumber>,
         fill_cache: bool,
     ) -> Vec<Result<Option<PinnedSlice>>> {
+        if let Err(closed) = self.health.check_open() {
+            return keys.iter().map(|_| Err(closed.clone())).collect();
+        }
         let view = self.view.load();
         let sequence = snapshot.unwrap_or_else(|| self.visible.load(Ordering::Acquire));
         let shape = view.shape(keyspace);

@@ -7,7 +7,7 @@
 //!           crc over all that follows it, with the context (number, offset of the record);
 //!           durable = offset below which the manifest was durable when the record was written
 //! type 1 = version edit; type 2 = mark: no payload, written for its `durable` alone
-//! CURRENT   "MANIFEST-000012 crc32c=xxxxxxxx\n"
+//! CURRENT   "MANIFEST-000012 durable=4711 crc32c=xxxxxxxx\n"
 //! ```
 //!
 //! Promises:
@@ -15,8 +15,10 @@
 //! 2. After an edit is durable a mark follows it (without waiting for the device). So a damaged record below what any
 //!    intact record behind it calls durable is damage and is reported; a damaged record above is the torn tail of an edit that nobody was
 //!    told about. (That a later record is intact proves nothing by itself: unsynced writes may survive in any order.)
-//! 3. A manifest is in force from the moment when CURRENT, replaced by rename, is durable.
-//! 4. After a failed write or sync the writer refuses everything: the database is then poisoned and must be reopened. Only a
+//! 3. CURRENT says, too, how far the manifest was durable when CURRENT was written: when the manifest began, and when the
+//!    database was last closed. A manifest that ends before is damaged.
+//! 4. A manifest is in force from the moment when CURRENT, replaced by rename, is durable.
+//! 5. After a failed write or sync the writer refuses everything: the database is then poisoned and must be reopened. Only a
 //!    write that met a full disk may be tried again, at the same place.
 
 use crate::base::checksum::{context_seed, extend};
@@ -77,8 +79,16 @@ impl ManifestWriter {
             .map_err(|e| Error::io("write", &path, e))?;
         writer.append(snapshot)?;
         disk.sync_directory(directory).map_err(|e| Error::io("sync", directory, e))?;
-        set_current(disk, directory, number)?;
+        writer.put_in_force(disk, directory)?;
         Ok(writer)
+    }
+
+    /// Writes CURRENT: this manifest counts, and it does not end before what is durable of it now.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::NoSpace`]; see [`ManifestWriter::create`].
+    pub fn put_in_force(&self, disk: &Arc<dyn Disk>, directory: &Path) -> Result<()> {
+        set_current(disk, directory, Current { number: self.number, durable: self.durable })
     }
 
     /// Appends an edit and makes it durable.
@@ -142,7 +152,7 @@ pub struct ManifestContents {
 /// # Errors
 /// [`Error::Corruption`] for damage anywhere but in a torn tail, [`Error::NewerFormat`], [`Error::Io`].
 pub fn read(disk: &Arc<dyn Disk>, directory: &Path) -> Result<Option<ManifestContents>> {
-    let Some(number) = current(disk, directory)? else { return Ok(None) };
+    let Some(Current { number, durable }) = current(disk, directory)? else { return Ok(None) };
     let path = name::manifest(directory, number);
     let bytes = match io::read_whole(&**disk, &path, MANIFEST_BYTES_MAX) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -155,14 +165,17 @@ pub fn read(disk: &Arc<dyn Disk>, directory: &Path) -> Result<Option<ManifestCon
         other => other.map_err(|e| Error::io("read", &path, e))?,
     };
     check_header(&path, number, &bytes)?;
-    let edits = read_records(&path, number, &bytes)?;
-    if edits.is_empty() {
-        return Err(Error::corruption(&path, HEADER_BYTES as u64, "no intact first edit"));
+    let (edits, end) = read_records(&path, number, &bytes)?;
+    if end < durable || edits.is_empty() {
+        let detail =
+            format!("the manifest ends here, but CURRENT says that it was durable up to {durable}");
+        return Err(Error::corruption(&path, end, detail));
     }
     Ok(Some(ManifestContents { number, edits }))
 }
 
-fn read_records(path: &Path, number: FileNumber, bytes: &[u8]) -> Result<Vec<VersionEdit>> {
+/// The edits, and where the last intact record ends.
+fn read_records(path: &Path, number: FileNumber, bytes: &[u8]) -> Result<(Vec<VersionEdit>, u64)> {
     let mut edits = Vec::new();
     let mut offset = HEADER_BYTES;
     while let Some(Record { kind, payload, .. }) = decode_record(number, offset, bytes) {
@@ -186,7 +199,7 @@ fn read_records(path: &Path, number: FileNumber, bytes: &[u8]) -> Result<Vec<Ver
         let detail = "a damaged record, although the manifest was durable beyond it";
         return Err(Error::corruption(path, offset as u64, detail));
     }
-    Ok(edits)
+    Ok((edits, offset as u64))
 }
 
 struct Record<'a> {
@@ -260,37 +273,49 @@ fn check_header(path: &Path, number: FileNumber, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-fn current(disk: &Arc<dyn Disk>, directory: &Path) -> Result<Option<FileNumber>> {
+/// What CURRENT says.
+#[derive(Clone, Copy, Debug)]
+struct Current {
+    number: FileNumber,
+    durable: u64,
+}
+
+fn current(disk: &Arc<dyn Disk>, directory: &Path) -> Result<Option<Current>> {
     let path = directory.join(name::CURRENT);
     let bytes = match io::read_whole(&**disk, &path, CURRENT_BYTES_MAX) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         other => other.map_err(|e| Error::io("read", &path, e))?,
     };
     let text = std::str::from_utf8(&bytes).unwrap_or("");
-    let file = text.split(' ').next().unwrap_or("");
-    match name::parse(file) {
-        Some(name::FileKind::Manifest(number)) if text == current_text(number) => Ok(Some(number)),
-        _ => {
-            let detail =
-                "expected the name of a manifest and its checksum, \"MANIFEST-n crc32c=x\"";
+    let mut words = text.split(' ');
+    let number = match words.next().and_then(name::parse) {
+        Some(name::FileKind::Manifest(number)) => Some(number),
+        _ => None,
+    };
+    let durable = words.next().and_then(|word| word.strip_prefix("durable=")?.parse().ok());
+    let found = number.zip(durable).map(|(number, durable)| Current { number, durable });
+    match found.filter(|found| text == current_text(*found)) {
+        Some(found) => Ok(Some(found)),
+        None => {
+            let detail = "expected a manifest's name, length and checksum, \"MANIFEST-n durable=n crc32c=x\"";
             Err(Error::corruption(&path, 0, detail))
         }
     }
 }
 
-fn current_text(number: FileNumber) -> String {
-    let path = name::manifest(Path::new(""), number);
-    let file = path.display().to_string();
-    format!("{file} crc32c={:08x}\n", crc32c::crc32c(file.as_bytes()))
+fn current_text(current: Current) -> String {
+    let path = name::manifest(Path::new(""), current.number);
+    let text = format!("{} durable={}", path.display(), current.durable);
+    format!("{text} crc32c={:08x}\n", crc32c::crc32c(text.as_bytes()))
 }
 
 /// Puts a manifest in force.
-fn set_current(disk: &Arc<dyn Disk>, directory: &Path, number: FileNumber) -> Result<()> {
+fn set_current(disk: &Arc<dyn Disk>, directory: &Path, current: Current) -> Result<()> {
     let path = directory.join(name::CURRENT);
     let temporary = directory.join(format!("{}.tmp", name::CURRENT));
     let mode = OpenMode { exclusive: false, ..OpenMode::CREATE };
     let file = disk.open(&temporary, mode).map_err(|e| Error::io("create", &temporary, e))?;
-    let text = current_text(number);
+    let text = current_text(current);
     file.set_size(0).map_err(|e| Error::io("truncate", &temporary, e))?;
     io::write_full(&*file, 0, text.as_bytes(), false)
         .map_err(|e| Error::io("write", &temporary, e))?;

@@ -177,6 +177,15 @@ impl VersionSet {
         Ok(())
     }
 
+    /// Says in CURRENT how far the manifest goes, so that one that ends before is known to be damaged. For a clean close.
+    ///
+    /// # Errors
+    /// As [`ManifestWriter::put_in_force`]; nothing is lost by it.
+    pub fn close(&mut self) -> Result<()> {
+        let Some(writer) = self.writer.take() else { return Ok(()) };
+        writer.put_in_force(&self.context.disk, &self.context.directory)
+    }
+
     /// The shapes after `edit`, by keyspace number, or why it cannot be.
     fn check(&self, edit: &VersionEdit) -> Result<Vec<(usize, Arc<Shape>)>> {
         let wrong = |detail: String| Error::corruption(&self.manifest_path, 0, detail);

@@ -67,10 +67,12 @@ pub struct Manifest {
 /// The number of the manifest in force.
 pub fn current(bytes: &[u8]) -> u64 {
     let text = std::str::from_utf8(bytes).unwrap();
-    let (name, rest) = text.split_once(' ').unwrap();
+    let (said, rest) = text.rsplit_once(' ').unwrap();
     let crc = u32::from_str_radix(rest.strip_prefix("crc32c=").unwrap().trim_end(), 16).unwrap();
-    assert_eq!(crc, crc32c::crc32c(name.as_bytes()));
+    assert_eq!(crc, crc32c::crc32c(said.as_bytes()));
     assert_eq!(rest.len(), "crc32c=xxxxxxxx\n".len());
+    let (name, durable) = said.split_once(" durable=").unwrap();
+    durable.parse::<u64>().unwrap();
     name.strip_prefix("MANIFEST-").unwrap().parse().unwrap()
 }
 
