@@ -4,6 +4,8 @@
 //! unchanged. Floors, from the bottom: `generate` (keys and values as data), `flags` and `list` (what to run), `engine`
 //! (the one door to the database), `report` (what is printed), `workload` (what threads do), `verify`, `run`.
 
+#![allow(rustdoc::broken_intra_doc_links, reason = "help texts show modifiers such as name[X5]")]
+
 mod engine;
 mod flags;
 mod generate;

@@ -435,7 +435,10 @@ impl Engine {
     /// Unlinks one table that nobody holds any more; true if there was one. One at a time, so that unlinking large files does not crowd
     /// the device.
     pub(crate) fn bury_one(&self) -> bool {
-        let Some(number) = self.tables.graveyard.lock().pop() else { return false };
+        let Some((number, reader)) = self.tables.graveyard.lock().pop() else { return false };
+        if let Some(reader) = reader {
+            reader.forget_blocks();
+        }
         // A failure leaves a stray file, which the next open removes.
         remove_all(&*self.environment.disk, &[name::table(&self.directory, number)]);
         true

@@ -100,6 +100,8 @@ pub(crate) fn open(
         disk: Arc::clone(&disk),
         directory: directory.to_owned(),
         direct: options.direct_io,
+        cache: Arc::clone(&tables.cache),
+        reads_seen: AtomicU64::new(0),
         next_file: AtomicU64::new(versions.next_file().max(highest + 1)),
         closing: AtomicBool::new(false),
     };

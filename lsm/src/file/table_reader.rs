@@ -48,6 +48,9 @@ thread_local! {
     static SCRATCH: RefCell<AlignedBuffer> = RefCell::new(AlignedBuffer::with_capacity(16 << 10));
 }
 
+/// Blocks looked at by [`TableReader::cached_share`].
+const SAMPLES: usize = 64;
+
 /// An open table. Any number of threads may use it at once.
 #[derive(Debug)]
 pub struct TableReader {
@@ -390,6 +393,41 @@ impl TableReader {
                     .map_err(|detail| self.damaged(handle, detail))
             })
         })
+    }
+
+    /// About how much of the table's data is in the cache, from 0 to 1: a compaction asks whether its output will be read.
+    pub fn cached_share(&self) -> f64 {
+        let is_cached = |handle: BlockHandle| self.cache.contains(self.table_id, handle.offset);
+        let (mut seen, mut cached) = (0u32, 0u32);
+        let step = (self.top.count() / SAMPLES).max(1);
+        for i in (0..self.top.count()).step_by(step) {
+            let handle = self.top.handle(i);
+            let found = match self.partitioned {
+                false => is_cached(handle),
+                // A partition that nobody keeps has blocks that nobody reads.
+                true => self
+                    .cache
+                    .peek_partition(self.table_id, handle.offset)
+                    .is_some_and(|partition| is_cached(partition.handle(partition.count() / 2))),
+            };
+            seen += 1;
+            cached += u32::from(found);
+        }
+        f64::from(cached) / f64::from(seen.max(1))
+    }
+
+    /// Takes everything of this table out of the cache: its file is about to go.
+    pub fn forget_blocks(&self) {
+        for i in 0..self.top.count() {
+            let handle = self.top.handle(i);
+            if self.partitioned
+                && let Some(partition) = self.cache.peek_partition(self.table_id, handle.offset)
+            {
+                let handles = (0..partition.count()).map(|block| partition.handle(block));
+                handles.for_each(|block| self.cache.remove(self.table_id, block.offset));
+            }
+            self.cache.remove(self.table_id, handle.offset);
+        }
     }
 
     pub(crate) fn top(&self) -> &Index {

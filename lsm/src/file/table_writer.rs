@@ -25,7 +25,7 @@ use crate::base::hash::key_hash;
 use crate::base::key::{KeyspaceId, Kind, Tag};
 use crate::base::limits::FORMAT_VERSION;
 use crate::base::options::{Compression, FilterPolicy};
-use crate::format::block::{BlockBuilder, frame};
+use crate::format::block::{Block, BlockBuilder, frame};
 use crate::format::compression::{BLOCK_BYTES_MAX, Compressor};
 use crate::format::filter::{self, FILTER_ALIGN};
 use crate::format::footer::{FOOTER_BYTES, Footer, TABLE_BYTES_MAX};
@@ -33,6 +33,7 @@ use crate::format::index::{self, BuiltIndex, IndexBuilder, separator};
 use crate::format::properties::Properties;
 use crate::format::table_info::TableInfo;
 use crate::io::Disk;
+use crate::mem::cache::BlockCache;
 use output::Output;
 use std::ops::Range;
 use std::path::Path;
@@ -84,6 +85,8 @@ pub struct TableWriter {
     largest_block: usize,
     data_bytes: u64,
     flat_index_max: usize,
+    /// Takes every finished block, where the table will be read soon.
+    cache: Option<Arc<BlockCache>>,
 }
 
 impl TableWriter {
@@ -117,8 +120,15 @@ impl TableWriter {
             largest_block: 0,
             data_bytes: 0,
             flat_index_max: index::FLAT_BYTES_MAX,
+            cache: None,
             spec,
         })
+    }
+
+    /// Puts the blocks of this table into `cache` as they are written. For tables that take the place of data that is read
+    /// now: otherwise every flush and compaction would cost the readers one miss per block.
+    pub fn keep_blocks_in(&mut self, cache: Arc<BlockCache>) {
+        self.cache = Some(cache);
     }
 
     /// Appends an entry: user keys ascend, tags of one user key descend.
@@ -196,6 +206,12 @@ impl TableWriter {
         let offset = self.output.offset();
         self.ratio = (payload.len() as u64 * 256 / raw.len() as u64 + self.ratio * 7) / 8;
         append_frame(&mut self.output, self.spec.table_id, kind, payload)?;
+        if let Some(cache) = &self.cache {
+            // A block of our own making parses; if not, reading it will say so.
+            if let Ok(block) = Block::parse(raw.to_vec()) {
+                cache.insert(self.spec.table_id, offset as u32, Arc::new(block));
+            }
+        }
         self.block.reset();
         self.pending = Some(offset as u32);
         self.pending_last.clear();

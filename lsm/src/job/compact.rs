@@ -42,7 +42,8 @@ pub fn compact(
             work.read_upper_bytes += bytes;
         }
     }
-    let mut output = Output::new(context, plan.keyspace, plan.output_level, &plan.options);
+    let output = Output::new(context, plan.keyspace, plan.output_level, &plan.options);
+    let mut output = output.warm(is_hot(plan));
     let mut retain = Retain::new(snapshots, is_bottom(plan));
     let mut cuts = Cuts::new(plan);
     let mut last_key: Vec<u8> = Vec::new();
@@ -94,6 +95,17 @@ fn sources(plan: &Plan) -> Result<Vec<Source>> {
         }
     }
     Ok(sources)
+}
+
+/// True if at least half of what the plan reads is in the cache: then its output takes that place.
+fn is_hot(plan: &Plan) -> bool {
+    let (mut bytes, mut cached) = (0.0, 0.0);
+    for (_, table) in &plan.inputs {
+        let size = table.info().file_bytes as f64;
+        bytes += size;
+        cached += table.opened().map_or(0.0, |reader| reader.cached_share() * size);
+    }
+    cached * 2.0 >= bytes
 }
 
 /// True if no level below the output holds anything of the plan's key range.

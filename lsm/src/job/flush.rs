@@ -26,7 +26,7 @@ pub fn flush(
     snapshots: Vec<SequenceNumber>,
 ) -> Result<(Vec<TableInfo>, LevelWork)> {
     let mut work = LevelWork { jobs: 1, ..LevelWork::default() };
-    let mut output = Output::new(context, keyspace, 0, options);
+    let mut output = Output::new(context, keyspace, 0, options).warm(context.readers_about());
     let mut retain = Retain::new(snapshots, false);
     let mut last_key: Vec<u8> = Vec::new();
     let mut cursor = memtable.cursor();

@@ -7,9 +7,13 @@ use crate::file::name;
 use crate::file::table_writer::{TableSpec, TableWriter};
 use crate::format::table_info::TableInfo;
 use crate::io::Disk;
+use crate::mem::cache::BlockCache;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Fewer block reads than this between two flushes do not make a flush warm the cache.
+const READS_FEW: u64 = 1000;
 
 /// What every job needs.
 #[derive(Debug)]
@@ -20,6 +24,10 @@ pub struct JobContext {
     pub directory: PathBuf,
     /// Write tables past the page cache.
     pub direct: bool,
+    /// Takes the blocks of tables that will be read soon.
+    pub cache: Arc<BlockCache>,
+    /// Block reads that the cache had seen when the last flush began.
+    pub reads_seen: AtomicU64,
     /// The next free file number.
     pub next_file: AtomicU64,
     /// Set when the database closes: long jobs give up.
@@ -30,6 +38,12 @@ impl JobContext {
     /// A file number that nobody else gets.
     pub fn new_file(&self) -> FileNumber {
         FileNumber(self.next_file.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// True if readers were about since the last call: then what a flush writes will be read.
+    pub fn readers_about(&self) -> bool {
+        let reads = self.cache.hits() + self.cache.misses();
+        reads.saturating_sub(self.reads_seen.swap(reads, Ordering::Relaxed)) > READS_FEW
     }
 
     /// `Err(Closed)` once the database closes.
@@ -49,6 +63,7 @@ pub struct Output<'a> {
     made: Vec<PathBuf>,
     done: Vec<TableInfo>,
     finished: bool,
+    warm: bool,
 }
 
 impl<'a> Output<'a> {
@@ -68,7 +83,14 @@ impl<'a> Output<'a> {
             made: vec![],
             done: vec![],
             finished: false,
+            warm: false,
         }
+    }
+
+    /// Puts the blocks of all tables into the cache.
+    pub fn warm(mut self, warm: bool) -> Output<'a> {
+        self.warm = warm;
+        self
     }
 
     /// Bytes of the table being written.
@@ -99,7 +121,10 @@ impl<'a> Output<'a> {
             direct: self.context.direct,
         };
         self.made.push(path.clone());
-        let writer = TableWriter::create(&self.context.disk, &path, spec)?;
+        let mut writer = TableWriter::create(&self.context.disk, &path, spec)?;
+        if self.warm {
+            writer.keep_blocks_in(Arc::clone(&self.context.cache));
+        }
         Ok(&mut self.writer.insert((path, writer)).1)
     }
 

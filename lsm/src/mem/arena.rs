@@ -19,7 +19,7 @@
 //! Promises:
 //! 1. Memory is not zeroed: a recycled map holds the bytes of earlier generations, and nothing may depend on them.
 //! 2. Only what is allocated is touched, except by `prepare`.
-//! 3. One [`Applier`] at a time; a second one is a programmer error and panics. Only the applier allocates.
+//! 3. One `Applier` at a time; a second one is a programmer error and panics. Only the applier allocates.
 //! 4. Addresses are stable until the arena is dropped.
 //! 5. `resident_bytes` never says less than what the maps have touched.
 //!

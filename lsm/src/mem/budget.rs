@@ -4,7 +4,7 @@
 //! limit less all charges, but never less than a sixteenth of the limit: with no cache at all every read would pay a
 //! decompression. Charges are never refused (a memtable that must exist, exists); the cache yields instead.
 //!
-//! Promise: after every change of a charge the cache's capacity follows, within one [step](STEP_SHARE).
+//! Promise: after every change of a charge the cache's capacity follows, within one step (a 128th of the limit).
 
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};

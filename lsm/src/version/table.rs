@@ -32,8 +32,8 @@ pub struct TableContext {
     pub cache: Arc<BlockCache>,
     /// The memory knob.
     pub budget: Arc<MemoryBudget>,
-    /// Tables that nobody holds any more, to be unlinked.
-    pub graveyard: Mutex<Vec<FileNumber>>,
+    /// Tables that nobody holds any more, to be unlinked; with their readers, whose cached blocks are to go.
+    pub graveyard: Mutex<Vec<(FileNumber, Option<Arc<TableReader>>)>>,
 }
 
 /// One table.
@@ -79,6 +79,11 @@ impl Table {
             Some(reader) => Ok(reader),
             None => self.open(),
         }
+    }
+
+    /// Its reader, if somebody has opened it.
+    pub fn opened(&self) -> Option<&Arc<TableReader>> {
+        self.reader.get()
     }
 
     #[cold]
@@ -136,7 +141,8 @@ impl Table {
 impl Drop for Table {
     fn drop(&mut self) {
         if self.obsolete.load(Ordering::Acquire) {
-            self.context.graveyard.lock().push(self.number());
+            let dead = (self.number(), self.reader.take());
+            self.context.graveyard.lock().push(dead);
         }
     }
 }
