@@ -8,7 +8,7 @@
 
 use crate::base::error::{Error, Result};
 use crate::base::key::{FileNumber, KeyspaceId};
-use crate::base::options::Options;
+use crate::base::options::{MEMTABLE_COUNT_MAX, Options};
 use crate::db::engine::{Commit, Engine};
 use crate::file::name;
 use crate::format::edit::{LogMark, VersionEdit};
@@ -226,9 +226,11 @@ impl Engine {
             return Ok(self.commit.lock());
         }
         let mut state = self.schedule.state.lock();
-        let before = state.frozen.len();
         MutexGuard::unlocked(&mut commit, || {
-            while state.frozen.len() == before && !state.closing && self.health.check().is_ok() {
+            while state.frozen.len() as u64 >= MEMTABLE_COUNT_MAX - 1
+                && !state.closing
+                && self.health.check().is_ok()
+            {
                 self.schedule.done.wait_for(&mut state, RETRY_PAUSE_MAX);
             }
             drop(state);
