@@ -11,7 +11,7 @@
 //! 2. Nothing of the old log is needed afterwards: bytes of an earlier epoch can never be taken for new ones.
 
 use crate::base::error::{Error, Result};
-use crate::base::key::{FileNumber, KeyspaceId, SequenceNumber};
+use crate::base::key::{FileNumber, KeyspaceId, SEQUENCE_MAX, SequenceNumber};
 use crate::base::options::{IoChoice, MEMTABLE_COUNT_MAX, Options};
 use crate::db::background::Schedule;
 use crate::db::commit::{apply_batch, batch_cost};
@@ -21,6 +21,7 @@ use crate::db::health::Health;
 use crate::db::stats::WriteCounters;
 use crate::file::name::{self, FileKind};
 use crate::file::wal::{self, LogStart, Recovered, Wal, WalOptions};
+use crate::format::batch::BatchReader;
 use crate::format::edit::{KeyspaceRecord, LogMark, VersionEdit};
 use crate::io::{Disk, Lock};
 use crate::job::counters::Counters;
@@ -264,6 +265,10 @@ impl<'a> Replay<'a> {
     }
 
     fn apply(&mut self, sequence: SequenceNumber, count: u32, batch: &[u8]) -> Result<()> {
+        self.check(sequence, count, batch).map_err(|detail| {
+            let detail = format!("log record with sequence number {sequence}: {detail}");
+            Error::corruption(&self.jobs.directory, 0, detail)
+        })?;
         let cost = batch_cost(batch, count);
         if self.generation.as_ref().is_some_and(|full| full.capacity() - full.used() < cost) {
             self.flush()?;
@@ -279,6 +284,26 @@ impl<'a> Replay<'a> {
         };
         apply_batch(generation, batch, count, sequence)?;
         self.last_sequence = self.last_sequence.max(sequence + u64::from(count) - 1);
+        Ok(())
+    }
+
+    /// A right checksum says that some writer made the record, not that it makes sense here.
+    fn check(
+        &self,
+        sequence: SequenceNumber,
+        count: u32,
+        batch: &[u8],
+    ) -> std::result::Result<(), String> {
+        let end = sequence.checked_add(u64::from(count));
+        if count == 0 || end.is_none_or(|end| end > SEQUENCE_MAX + 1) {
+            return Err(format!("{count} operations"));
+        }
+        for operation in BatchReader::new(batch, count) {
+            let keyspace = operation.map_err(|damage| damage.detail)?.keyspace.0;
+            if keyspace as usize >= self.keyspaces.len() {
+                return Err(format!("keyspace {keyspace}, there are {}", self.keyspaces.len()));
+            }
+        }
         Ok(())
     }
 
