@@ -11,6 +11,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 use treering_lsm::base::clock::{Clock, ManualClock, SystemClock};
+use treering_lsm::base::key::{FileNumber, KeyspaceId, SEQUENCE_MAX};
+use treering_lsm::file::manifest::ManifestWriter;
+use treering_lsm::file::wal::{LogStart, Wal, WalOptions};
+use treering_lsm::format::batch::BatchBuilder;
+use treering_lsm::format::edit::{KeyspaceRecord, LogMark, VersionEdit};
+use treering_lsm::format::table_info::TableInfo;
 use treering_lsm::io::Disk;
 use treering_lsm::io::sim::{Call, SimDisk};
 use treering_lsm::{
@@ -229,6 +235,77 @@ fn a_closed_database_touches_no_file_and_answers_closed() {
     assert!(matches!(keyspace.multi_get(&[b"k"], &Default::default())[0], Err(Error::Closed)));
     let _ = other.wait_for_compactions();
     assert_eq!(disk.io_count(), calls);
+}
+
+/// A database of one run, closed, whose log holds a record of these operations on top.
+fn with_record(sequence: u64, count: u32, batch: &[u8]) -> SimDisk {
+    let disk = SimDisk::new(8);
+    open(&disk, &tiny_options()).unwrap().close().unwrap();
+    let door: Arc<dyn Disk> = Arc::new(disk.clone());
+    let options = WalOptions::for_write_buffer(16 << 10, Arc::new(ManualClock::default()));
+    let start = LogStart { epoch: 1, lsn: 0 };
+    let wal = Wal::create(&door, Path::new("/db"), options, start, &[]).unwrap();
+    wal.append(sequence, count, &[batch]).unwrap();
+    wal.close().unwrap();
+    disk
+}
+
+#[test]
+fn a_record_that_no_writer_makes_is_damage_and_never_a_panic() {
+    let mut builder = BatchBuilder::new();
+    builder.push_put(KeyspaceId(0), b"key", b"value").unwrap();
+    let good = builder.bytes().to_vec();
+    let db = open(&with_record(1, 1, &good), &tiny_options()).unwrap();
+    assert_eq!(db.get(b"key").unwrap().as_deref(), Some(&b"value"[..]));
+    let mut stranger = BatchBuilder::new();
+    stranger.push_put(KeyspaceId(7), b"key", b"value").unwrap();
+    let cases: [(u64, u32, &[u8]); 7] = [
+        (1, 1, b"nonsense"),
+        (1, 2, &good),
+        (1, 0, &good),
+        (0, 0, &[]),
+        (u64::MAX, 1, &good),
+        (SEQUENCE_MAX + 1, 1, &good),
+        (1, 1, stranger.bytes()),
+    ];
+    for (sequence, count, batch) in cases {
+        let opened = open(&with_record(sequence, count, batch), &tiny_options());
+        let case = (sequence, count, batch.escape_ascii().to_string());
+        assert!(matches!(opened, Err(Error::Corruption { .. })), "{case:?}: {opened:?}");
+    }
+}
+
+#[test]
+fn a_manifest_with_impossible_numbers_is_damage_and_never_a_panic() {
+    let mark = |epoch, lsn| Some(LogMark { epoch, lsn });
+    let info = |table_id| {
+        let (smallest, largest) = (b"a".to_vec(), b"b".to_vec());
+        TableInfo { table_id, smallest, largest, ..TableInfo::default() }
+    };
+    let edits = [
+        VersionEdit { next_file: Some(u64::MAX), ..VersionEdit::default() },
+        VersionEdit { last_sequence: Some(SEQUENCE_MAX + 1), ..VersionEdit::default() },
+        VersionEdit { log: mark(u64::MAX, 0), ..VersionEdit::default() },
+        VersionEdit { log: mark(1, u64::MAX), ..VersionEdit::default() },
+        VersionEdit { promised: Some(u64::MAX), ..VersionEdit::default() },
+        VersionEdit { added: vec![(KeyspaceId(0), 0, info(u64::MAX))], ..VersionEdit::default() },
+        VersionEdit { added: vec![(KeyspaceId(u32::MAX), 0, info(1))], ..VersionEdit::default() },
+        VersionEdit {
+            added: vec![(KeyspaceId(0), 0, TableInfo { file_bytes: u64::MAX, ..info(1) })],
+            ..VersionEdit::default()
+        },
+    ];
+    for mut edit in edits {
+        let disk = SimDisk::new(9);
+        open(&disk, &tiny_options()).unwrap().close().unwrap();
+        let door: Arc<dyn Disk> = Arc::new(disk.clone());
+        let options = tiny_options().default_keyspace;
+        edit.keyspaces =
+            vec![KeyspaceRecord { id: KeyspaceId(0), name: "default".into(), options }];
+        ManifestWriter::create(&door, Path::new("/db"), FileNumber(900), &edit).unwrap();
+        let opened = open(&disk, &tiny_options());
+        assert!(matches!(opened, Err(Error::Corruption { .. })), "{edit:?}: {opened:?}");
+    }
 }
 
 #[test]

@@ -18,6 +18,9 @@ pub const LEVEL_COUNT: usize = 7;
 /// Newest format version that this release reads and the one that it writes.
 pub const FORMAT_VERSION: u32 = 1;
 
+/// Largest file number, log epoch and count of things in one file. No database gets this far; larger ones are damage.
+pub const NUMBER_MAX: u64 = (1 << 56) - 1;
+
 /// Alignment of direct I/O in bytes: offsets, lengths and addresses.
 pub const IO_ALIGN: usize = 4096;
 

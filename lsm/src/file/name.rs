@@ -12,6 +12,7 @@
 //! ```
 
 use crate::base::key::FileNumber;
+use crate::base::limits::NUMBER_MAX;
 use std::path::{Path, PathBuf};
 
 /// Name of the lock file.
@@ -70,7 +71,7 @@ pub fn parse(name: &str) -> Option<FileKind> {
     }
     let number = |text: &str| -> Option<u64> {
         let digits = text.len() >= 6 && text.bytes().all(|byte| byte.is_ascii_digit());
-        digits.then(|| text.parse().ok()).flatten()
+        digits.then(|| text.parse().ok()).flatten().filter(|&number| number <= NUMBER_MAX)
     };
     if let Some(rest) = name.strip_prefix("MANIFEST-") {
         return number(rest).map(|n| FileKind::Manifest(FileNumber(n)));
@@ -97,9 +98,15 @@ mod tests {
         assert_eq!(parse("000007.sst"), Some(FileKind::Table(FileNumber(7))));
         assert_eq!(parse("1234567.wal"), Some(FileKind::Wal(1_234_567)));
         assert_eq!(parse("CURRENT.tmp"), Some(FileKind::Temporary));
-        for strange in
-            ["7.sst", "00000x.sst", "notes.tmp", "000007.sst.bak", "MANIFEST", "+00007.wal"]
-        {
+        for strange in [
+            "7.sst",
+            "00000x.sst",
+            "notes.tmp",
+            "000007.sst.bak",
+            "MANIFEST",
+            "+00007.wal",
+            "18446744073709551615.sst",
+        ] {
             assert_eq!(parse(strange), None, "{strange}");
         }
     }

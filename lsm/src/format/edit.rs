@@ -17,9 +17,10 @@
 use crate::base::coding::{
     put_prefixed, put_varint, take_bytes, take_prefixed, take_varint, take_varint32,
 };
-use crate::base::key::{FileNumber, KeyspaceId};
-use crate::base::limits::{KEYSPACE_NAME_BYTES_MAX, LEVEL_COUNT};
+use crate::base::key::{FileNumber, KeyspaceId, SEQUENCE_MAX};
+use crate::base::limits::{KEYSPACE_NAME_BYTES_MAX, LEVEL_COUNT, NUMBER_MAX};
 use crate::base::options::{Compression, FilterPolicy, KeyspaceOptions};
+use crate::format::log::LSN_MAX;
 use crate::format::table_info::TableInfo;
 
 /// A keyspace as the manifest knows it.
@@ -132,12 +133,13 @@ impl VersionEdit {
     fn decode_item(&mut self, tag: u64, mut body: &[u8]) -> Option<()> {
         let input = &mut body;
         match tag {
-            TAG_NEXT_FILE => self.next_file = Some(take_varint(input)?),
-            TAG_LAST_SEQUENCE => self.last_sequence = Some(take_varint(input)?),
+            TAG_NEXT_FILE => self.next_file = Some(take_up_to(input, NUMBER_MAX)?),
+            TAG_LAST_SEQUENCE => self.last_sequence = Some(take_up_to(input, SEQUENCE_MAX)?),
             TAG_LOG => {
-                self.log = Some(LogMark { epoch: take_varint(input)?, lsn: take_varint(input)? })
+                let epoch = take_up_to(input, NUMBER_MAX)?;
+                self.log = Some(LogMark { epoch, lsn: take_up_to(input, LSN_MAX)? });
             }
-            TAG_PROMISED => self.promised = Some(take_varint(input)?),
+            TAG_PROMISED => self.promised = Some(take_up_to(input, LSN_MAX)?),
             TAG_KEYSPACE => {
                 let id = KeyspaceId(take_varint32(input)?);
                 let name = String::from_utf8(take_prefixed(input)?.to_vec()).ok()?;
@@ -160,6 +162,11 @@ impl VersionEdit {
         }
         input.is_empty().then_some(())
     }
+}
+
+/// A number that later sums may not overflow with.
+fn take_up_to(input: &mut &[u8], max: u64) -> Option<u64> {
+    take_varint(input).filter(|&number| number <= max)
 }
 
 fn take_level(input: &mut &[u8]) -> Option<u8> {

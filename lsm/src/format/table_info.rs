@@ -9,6 +9,9 @@
 //! ```
 
 use crate::base::coding::{put_prefixed, put_varint, take_prefixed, take_varint};
+use crate::base::key::SEQUENCE_MAX;
+use crate::base::limits::NUMBER_MAX;
+use crate::format::footer::TABLE_BYTES_MAX;
 
 /// Identity, size, range and counts of a table.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -75,7 +78,11 @@ impl TableInfo {
             smallest: take_prefixed(body)?.to_vec(),
             largest: take_prefixed(body)?.to_vec(),
         };
-        let sane = info.tail_offset <= info.file_bytes
+        let counts = [info.table_id, info.entry_count, info.raw_key_bytes, info.raw_value_bytes];
+        let sane = counts.iter().all(|&count| count <= NUMBER_MAX)
+            && info.file_bytes <= TABLE_BYTES_MAX
+            && info.sequence_max <= SEQUENCE_MAX
+            && info.tail_offset <= info.file_bytes
             && info.smallest <= info.largest
             && info.sequence_min <= info.sequence_max
             && info.tombstone_count <= info.entry_count;
@@ -91,7 +98,7 @@ mod tests {
     fn an_info_comes_back_and_a_cut_one_is_refused() {
         let info = TableInfo {
             table_id: 12,
-            file_bytes: 1 << 33,
+            file_bytes: 1 << 31,
             tail_offset: 1 << 20,
             smallest: b"a".to_vec(),
             largest: vec![b'z'; 300],
