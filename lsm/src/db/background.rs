@@ -8,6 +8,7 @@
 
 use crate::base::error::{Error, Result};
 use crate::base::key::{FileNumber, KeyspaceId};
+use crate::base::options::MEMTABLE_COUNT_MAX;
 use crate::db::engine::{Commit, Engine};
 use crate::file::name;
 use crate::format::edit::{LogMark, VersionEdit};
@@ -213,7 +214,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Waits until a frozen generation has become a table.
+    /// Waits until another generation may be frozen, or writes are refused.
     pub(crate) fn wait_for_flush<'a>(
         &'a self,
         mut commit: MutexGuard<'a, Commit>,
@@ -224,9 +225,12 @@ impl Engine {
             return Ok(self.commit.lock());
         }
         let mut state = self.schedule.state.lock();
-        let before = state.frozen.len();
         MutexGuard::unlocked(&mut commit, || {
-            while state.frozen.len() == before && !state.closing && self.health.check().is_ok() {
+            // Not "until the number changes": since the caller looked at it, it may have changed for the last time.
+            while state.frozen.len() as u64 >= MEMTABLE_COUNT_MAX - 1
+                && !state.closing
+                && self.health.check().is_ok()
+            {
                 self.schedule.done.wait_for(&mut state, RETRY_PAUSE_MAX);
             }
             drop(state);
