@@ -215,7 +215,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Waits until a frozen generation has become a table.
+    /// Waits until another generation may be frozen, or writes are refused.
     pub(crate) fn wait_for_flush<'a>(
         &'a self,
         mut commit: MutexGuard<'a, Commit>,
@@ -227,6 +227,7 @@ impl Engine {
         }
         let mut state = self.schedule.state.lock();
         MutexGuard::unlocked(&mut commit, || {
+            // Not "until the number changes": since the caller looked at it, it may have changed for the last time.
             while state.frozen.len() as u64 >= MEMTABLE_COUNT_MAX - 1
                 && !state.closing
                 && self.health.check().is_ok()
