@@ -85,3 +85,25 @@ fn wrong_options_name_the_option() {
     refused(|options| options.default_keyspace.block_bytes = 7, "block_bytes");
     refused(|options| options.default_keyspace.level_fanout = 1, "level_fanout");
 }
+
+/// Sequence numbers and keyspace numbers mean something in their own database only.
+#[test]
+fn a_snapshot_or_batch_of_another_database_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let one = Db::open(directory.path().join("one"), options()).unwrap();
+    let two = Db::open(directory.path().join("two"), options()).unwrap();
+    one.put(b"k", b"v").unwrap();
+    let wrong = ReadOptions { snapshot: Some(one.snapshot()), ..ReadOptions::default() };
+    let keyspace = two.default_keyspace();
+    assert!(matches!(keyspace.get_with(b"k", &wrong), Err(Error::InvalidOption { .. })));
+    assert!(matches!(keyspace.cursor(&wrong), Err(Error::InvalidOption { .. })));
+    assert!(keyspace.multi_get(&[b"k"], &wrong).iter().all(Result::is_err));
+    let mut batch = WriteBatch::new();
+    batch.put(one.default_keyspace(), b"k", b"w").unwrap();
+    assert!(matches!(
+        two.write(&batch, &WriteOptions::default()),
+        Err(Error::InvalidOption { .. })
+    ));
+    assert!(batch.put(keyspace, b"k", b"w").is_err());
+    assert!(two.get(b"k").unwrap().is_none());
+}

@@ -1,4 +1,4 @@
-//! Background work: what is waiting, who does it, and what happens when it fails.
+//! Background work: who does it, and what happens when it fails.
 //!
 //! With threads: one flushes, the others compact, one drains the WAL ring. In manual mode the same steps are taken by
 //! [`Engine::step`] and by writers that find no free memtable, in a fixed order.
@@ -10,6 +10,7 @@ use crate::base::error::{Error, Result};
 use crate::base::key::{FileNumber, KeyspaceId};
 use crate::base::options::{MEMTABLE_COUNT_MAX, Options};
 use crate::db::engine::{Commit, Engine};
+use crate::db::schedule::Frozen;
 use crate::file::name;
 use crate::format::edit::{LogMark, VersionEdit};
 use crate::format::table_info::TableInfo;
@@ -18,107 +19,21 @@ use crate::job::counters::LevelWork;
 use crate::job::flush::flush;
 use crate::job::output::remove_all;
 use crate::job::pick::{self, Plan};
-use crate::mem::generation::Generation;
 use crate::version::view::View;
-use parking_lot::{Condvar, Mutex, MutexGuard};
-use std::collections::VecDeque;
+use parking_lot::MutexGuard;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// First pause after a failed job; it doubles up to [`RETRY_PAUSE_MAX`].
-const RETRY_PAUSE: Duration = Duration::from_millis(50);
+pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// Longest pause between two tries of a failed job, and between two looks at a full disk.
-const RETRY_PAUSE_MAX: Duration = Duration::from_secs(2);
-
-/// A generation that waits for its flush, and where the log continues after it.
-#[derive(Clone, Debug)]
-struct Frozen {
-    generation: Arc<Generation>,
-    lsn: u64,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    frozen: VecDeque<Frozen>,
-    flushing: bool,
-    compacting: usize,
-    /// While above zero no compaction is started on its own: a manual one wants or has the tables. `close` waits for it.
-    exclusive: usize,
-    /// Steps to which nobody has reacted: raised by every event that may make work.
-    events: u64,
-    closing: bool,
-    flush_error: Option<Error>,
-    compaction_error: Option<Error>,
-}
-
-/// What is waiting, and the two ways of waiting for it.
-#[derive(Debug, Default)]
-pub(crate) struct Schedule {
-    state: Mutex<State>,
-    /// Work may have come, for the threads.
-    work: Condvar,
-    /// Work was done or failed, for those who wait for it.
-    done: Condvar,
-    drain: Mutex<bool>,
-    drain_work: Condvar,
-    drain_asked: AtomicBool,
-}
-
-impl Schedule {
-    pub(crate) fn frozen_count(&self) -> usize {
-        self.state.lock().frozen.len()
-    }
-
-    pub(crate) fn add_frozen(&self, generation: Arc<Generation>, lsn: u64) {
-        self.state.lock().frozen.push_back(Frozen { generation, lsn });
-        self.wake();
-    }
-
-    /// Tells the threads that something changed.
-    pub(crate) fn wake(&self) {
-        self.state.lock().events += 1;
-        self.work.notify_all();
-    }
-
-    /// As `wake`, and tells those who wait for work to be done: what they wait for may not come.
-    pub(crate) fn alarm(&self) {
-        self.wake();
-        self.done.notify_all();
-    }
-
-    /// Tells the threads to end.
-    pub(crate) fn close(&self) {
-        self.state.lock().closing = true;
-        self.work.notify_all();
-        self.done.notify_all();
-        *self.drain.lock() = true;
-        self.drain_work.notify_all();
-    }
-
-    /// The last errors of background work: flush, compaction.
-    pub(crate) fn errors(&self) -> (Option<Error>, Option<Error>) {
-        let state = self.state.lock();
-        (state.flush_error.clone(), state.compaction_error.clone())
-    }
-}
+pub(crate) const RETRY_PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// Flush and compaction threads, given or derived.
 pub(crate) fn job_count(options: &Options) -> usize {
     let cores = || std::thread::available_parallelism().map_or(2, usize::from);
     options.background_jobs.unwrap_or_else(|| cores().clamp(2, 16))
-}
-
-/// The right to compact alone, or the wait for it. Given back on drop.
-struct Exclusive<'a> {
-    schedule: &'a Schedule,
-}
-
-impl Drop for Exclusive<'_> {
-    fn drop(&mut self) {
-        self.schedule.state.lock().exclusive -= 1;
-        self.schedule.alarm();
-    }
 }
 
 impl Engine {
@@ -388,7 +303,7 @@ impl Engine {
     }
 
     /// Picks the most urgent plan over all keyspaces and reserves its inputs.
-    fn next_plan(&self) -> Option<Plan> {
+    pub(crate) fn next_plan(&self) -> Option<Plan> {
         let versions = self.versions.lock();
         let mut state = self.schedule.state.lock();
         if state.exclusive > 0 || state.closing || self.health.is_poisoned() {
@@ -406,7 +321,7 @@ impl Engine {
     }
 
     /// Carries out a reserved plan and gives the reservation back.
-    fn run_plan(&self, plan: &Plan) -> Result<()> {
+    pub(crate) fn run_plan(&self, plan: &Plan) -> Result<()> {
         let result = self.merge_or_move(plan);
         plan.release();
         result
@@ -445,166 +360,5 @@ impl Engine {
         // A failure leaves a stray file, which the next open removes.
         remove_all(&*self.environment.disk, &[name::table(&self.directory, number)]);
         true
-    }
-
-    /// One unit of background work in manual mode: a flush, else draining, else a compaction.
-    pub(crate) fn step(&self) -> Result<bool> {
-        if self.health.is_full() {
-            self.try_resume();
-        }
-        if self.flush_step()? {
-            return Ok(true);
-        }
-        if self.wal.wants_drain() {
-            self.request_drain()?;
-            return Ok(true);
-        }
-        self.compaction_step()
-    }
-
-    /// Freezes what is in memory and waits until it is in tables.
-    pub(crate) fn flush_all(&self) -> Result<()> {
-        let target = {
-            let mut commit = self.commit.lock();
-            self.check_writable()?;
-            if !commit.active.is_empty() {
-                self.freeze(&mut commit, 0, 0)?;
-            }
-            commit.active.number()
-        };
-        let flushed =
-            |state: &State| state.frozen.iter().all(|frozen| frozen.generation.number() >= target);
-        if self.is_manual() {
-            while !flushed(&self.schedule.state.lock()) {
-                if !self.flush_step()? {
-                    self.check_writable()?;
-                }
-            }
-            return Ok(());
-        }
-        let mut state = self.schedule.state.lock();
-        while !flushed(&state) {
-            if state.closing {
-                return Err(Error::Closed);
-            }
-            self.check_writable()?;
-            if let Some(error) = &state.flush_error {
-                return Err(error.clone());
-            }
-            self.schedule.done.wait_for(&mut state, RETRY_PAUSE_MAX);
-        }
-        Ok(())
-    }
-
-    /// Waits until no compaction is due or running.
-    pub(crate) fn wait_for_compactions(&self) -> Result<()> {
-        if self.is_manual() {
-            while self.step()? {}
-            return Ok(());
-        }
-        loop {
-            let due = {
-                let versions = self.versions.lock();
-                let due = |keyspace: &crate::version::set::KeyspaceState| {
-                    let scores = pick::scores(&keyspace.shape, &keyspace.record.options);
-                    scores.iter().any(|score| *score >= 1.0)
-                };
-                versions.keyspaces().iter().any(due)
-            };
-            self.check_writable()?;
-            let mut state = self.schedule.state.lock();
-            if state.closing {
-                return Err(Error::Closed);
-            }
-            if let Some(error) = &state.compaction_error {
-                return Err(error.clone());
-            }
-            if !due && state.compacting == 0 && state.frozen.is_empty() {
-                return Ok(());
-            }
-            self.schedule.done.wait_for(&mut state, RETRY_PAUSE);
-        }
-    }
-
-    /// Merges everything of a key range (`None`: all) into the last level, in the caller's thread.
-    pub(crate) fn compact_range(
-        &self,
-        keyspace: KeyspaceId,
-        range: Option<(&[u8], &[u8])>,
-    ) -> Result<()> {
-        self.flush_all()?;
-        let _exclusive = self.begin_exclusive()?;
-        let result = self.compact_exclusively(keyspace, range);
-        while self.bury_one() {}
-        result
-    }
-
-    fn begin_exclusive(&self) -> Result<Exclusive<'_>> {
-        let mut state = self.schedule.state.lock();
-        // One manual compaction at a time; automatic ones finish first.
-        while state.exclusive > 0 && !state.closing {
-            self.schedule.done.wait(&mut state);
-        }
-        state.exclusive += 1;
-        while state.compacting > 0 && !state.closing {
-            self.schedule.done.wait(&mut state);
-        }
-        let closing = state.closing;
-        drop(state);
-        let exclusive = Exclusive { schedule: &self.schedule };
-        if closing { Err(Error::Closed) } else { Ok(exclusive) }
-    }
-
-    fn compact_exclusively(
-        &self,
-        keyspace: KeyspaceId,
-        range: Option<(&[u8], &[u8])>,
-    ) -> Result<()> {
-        let plan = {
-            let versions = self.versions.lock();
-            let state = &versions.keyspaces()[keyspace.0 as usize];
-            pick::whole_range(keyspace, &state.shape, &state.record.options, range)
-        };
-        let Some(plan) = plan else { return Ok(()) };
-        assert!(plan.reserve(), "no other compaction runs while this one is exclusive");
-        self.run_plan(&plan).inspect_err(|error| self.note_job_error(error))
-    }
-
-    /// Ends background work and writes out what the WAL ring holds. The first caller does it; later calls do nothing.
-    pub(crate) fn close(&self) -> Result<()> {
-        if self.health.is_closed() {
-            return Ok(());
-        }
-        let poisoned = self.health.is_poisoned();
-        {
-            // No commit is under way when the state changes.
-            let _commit = self.commit.lock();
-            self.health.close();
-        }
-        self.jobs.closing.store(true, Ordering::Relaxed);
-        self.schedule.close();
-        self.pool.join();
-        self.wait_for_callers();
-        while self.bury_one() {}
-        let result = if poisoned { Ok(()) } else { self.close_log() };
-        drop(self.lock.lock().take());
-        result
-    }
-
-    /// Waits for compactions in callers' threads: nothing may be written or removed once the lock is given back.
-    fn wait_for_callers(&self) {
-        let mut state = self.schedule.state.lock();
-        while state.exclusive > 0 {
-            self.schedule.done.wait(&mut state);
-        }
-    }
-
-    fn close_log(&self) -> Result<()> {
-        self.wal.close()?;
-        // From now on a log that ends early is damage, whatever happened to its files.
-        let edit = VersionEdit { promised: Some(self.wal.durable_lsn()), ..VersionEdit::default() };
-        let mut versions = self.versions.lock();
-        versions.apply(&edit)?;
-        versions.close()
     }
 }

@@ -21,7 +21,10 @@ impl Engine {
         self.health.check_open()?;
         let view = self.view.load_full();
         let visible = self.visible.load(Ordering::Acquire);
-        let sequence = options.snapshot.as_ref().map_or(visible, Snapshot::sequence);
+        let sequence = match &options.snapshot {
+            Some(snapshot) => snapshot.sequence_in(&self.snapshots)?,
+            None => visible,
+        };
         let sources = sources(&view, keyspace, options)?;
         Ok(Cursor::new(sources, sequence, options))
     }

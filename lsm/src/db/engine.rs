@@ -6,9 +6,10 @@
 use crate::base::error::{Error, Result};
 use crate::base::key::SequenceNumber;
 use crate::base::options::Options;
-use crate::db::background::Schedule;
+
 use crate::db::environment::{Background, Environment};
 use crate::db::health::Health;
+use crate::db::schedule::Schedule;
 use crate::db::snapshot::Snapshots;
 use crate::db::stats::WriteCounters;
 use crate::file::name;

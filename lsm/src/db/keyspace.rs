@@ -1,7 +1,7 @@
 //! A keyspace: a named, separately sorted map inside a database, with options of its own.
 
 use crate::base::error::Result;
-use crate::base::key::KeyspaceId;
+use crate::base::key::{KeyspaceId, SequenceNumber};
 use crate::base::options::Durability;
 use crate::base::slice::PinnedSlice;
 use crate::db::cursor::{Cursor, Range};
@@ -70,6 +70,13 @@ impl Keyspace {
         self.handle.engine.keyspace_name(self.id)
     }
 
+    /// The sequence number of the snapshot to read at.
+    #[inline]
+    fn sequence(&self, options: &ReadOptions) -> Result<Option<SequenceNumber>> {
+        let snapshot = options.snapshot.as_ref();
+        snapshot.map(|snapshot| snapshot.sequence_in(&self.handle.engine.snapshots)).transpose()
+    }
+
     fn durability(&self, options: &WriteOptions) -> Durability {
         options.durability.unwrap_or(self.handle.engine.options.durability)
     }
@@ -119,7 +126,7 @@ impl Keyspace {
     /// At most one device read per level that may hold the key; none for cached blocks, and for absent keys in 99 of 100 cases (filter).
     #[inline]
     pub fn get_with(&self, key: &[u8], options: &ReadOptions) -> Result<Option<PinnedSlice>> {
-        let sequence = options.snapshot.as_ref().map(Snapshot::sequence);
+        let sequence = self.sequence(options)?;
         self.handle.engine.get(self.id, key, sequence, options.fill_cache)
     }
 
@@ -135,8 +142,12 @@ impl Keyspace {
         keys: &[&[u8]],
         options: &ReadOptions,
     ) -> Vec<Result<Option<PinnedSlice>>> {
-        let sequence = options.snapshot.as_ref().map(Snapshot::sequence);
-        self.handle.engine.multi_get(self.id, keys, sequence, options.fill_cache)
+        match self.sequence(options) {
+            Ok(sequence) => {
+                self.handle.engine.multi_get(self.id, keys, sequence, options.fill_cache)
+            }
+            Err(error) => keys.iter().map(|_| Err(error.clone())).collect(),
+        }
     }
 
     /// A cursor over the keyspace as of now (or the snapshot), not yet positioned.

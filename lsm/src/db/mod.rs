@@ -9,8 +9,10 @@ mod engine;
 mod environment;
 mod health;
 mod keyspace;
+mod manual;
 mod open;
 mod read;
+mod schedule;
 mod snapshot;
 mod stats;
 

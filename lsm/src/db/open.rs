@@ -13,11 +13,12 @@
 use crate::base::error::{Error, Result};
 use crate::base::key::{FileNumber, KeyspaceId, SEQUENCE_MAX, SequenceNumber};
 use crate::base::options::{IoChoice, MEMTABLE_COUNT_MAX, Options};
-use crate::db::background::{Schedule, job_count};
+use crate::db::background::job_count;
 use crate::db::commit::{apply_batch, batch_cost};
 use crate::db::engine::{Commit, Engine};
 use crate::db::environment::Environment;
 use crate::db::health::Health;
+use crate::db::schedule::Schedule;
 use crate::db::stats::WriteCounters;
 use crate::file::name::{self, FileKind};
 use crate::file::wal::{self, LogStart, Recovered, Wal, WalOptions};
@@ -166,8 +167,12 @@ pub(crate) fn open(
     });
     engine.make_ballast();
     engine.update_pace(&engine.versions.lock());
-    if !engine.is_manual() {
-        engine.start_threads()?;
+    if !engine.is_manual()
+        && let Err(error) = engine.start_threads()
+    {
+        // Those that did start hold the engine, and with it the lock.
+        let _the_first_error_counts = engine.close();
+        return Err(error);
     }
     Ok(engine)
 }

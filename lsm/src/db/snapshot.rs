@@ -1,5 +1,6 @@
 //! Snapshots: sequence numbers that flushes and compactions must respect while somebody holds them.
 
+use crate::base::error::{Error, Result};
 use crate::base::key::SequenceNumber;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -61,6 +62,16 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// The sequence number to read at, if the snapshot is one of `snapshots`.
+    pub(crate) fn sequence_in(&self, snapshots: &Arc<Snapshots>) -> Result<SequenceNumber> {
+        if Arc::ptr_eq(&self.held.snapshots, snapshots) {
+            return Ok(self.held.sequence);
+        }
+        let detail =
+            "it belongs to another database or another opening of this one; take a new one";
+        Err(Error::invalid_option("snapshot", detail))
+    }
+
     /// Position in the order of all commits: it sees those up to here.
     pub fn sequence(&self) -> u64 {
         self.held.sequence

@@ -1,0 +1,173 @@
+//! Work that a caller asks for and waits for: a step in manual mode, flush, waiting, compaction of a range, close.
+
+use crate::base::error::{Error, Result};
+use crate::base::key::KeyspaceId;
+use crate::db::background::{RETRY_PAUSE, RETRY_PAUSE_MAX};
+use crate::db::engine::Engine;
+use crate::db::schedule::{Exclusive, State};
+use crate::format::edit::VersionEdit;
+use crate::job::pick;
+use std::sync::atomic::Ordering;
+
+impl Engine {
+    /// One unit of background work in manual mode: a flush, else draining, else a compaction.
+    pub(crate) fn step(&self) -> Result<bool> {
+        if self.health.is_full() {
+            self.try_resume();
+        }
+        if self.flush_step()? {
+            return Ok(true);
+        }
+        if self.wal.wants_drain() {
+            self.request_drain()?;
+            return Ok(true);
+        }
+        self.compaction_step()
+    }
+
+    /// Freezes what is in memory and waits until it is in tables.
+    pub(crate) fn flush_all(&self) -> Result<()> {
+        let target = {
+            let mut commit = self.commit.lock();
+            self.check_writable()?;
+            if !commit.active.is_empty() {
+                self.freeze(&mut commit, 0, 0)?;
+            }
+            commit.active.number()
+        };
+        let flushed =
+            |state: &State| state.frozen.iter().all(|frozen| frozen.generation.number() >= target);
+        if self.is_manual() {
+            while !flushed(&self.schedule.state.lock()) {
+                if !self.flush_step()? {
+                    self.check_writable()?;
+                }
+            }
+            return Ok(());
+        }
+        let mut state = self.schedule.state.lock();
+        while !flushed(&state) {
+            if state.closing {
+                return Err(Error::Closed);
+            }
+            self.check_writable()?;
+            if let Some(error) = &state.flush_error {
+                return Err(error.clone());
+            }
+            self.schedule.done.wait_for(&mut state, RETRY_PAUSE_MAX);
+        }
+        Ok(())
+    }
+
+    /// Waits until no compaction is due or running.
+    pub(crate) fn wait_for_compactions(&self) -> Result<()> {
+        if self.is_manual() {
+            while self.step()? {}
+            return Ok(());
+        }
+        loop {
+            let due = {
+                let versions = self.versions.lock();
+                let due = |keyspace: &crate::version::set::KeyspaceState| {
+                    let scores = pick::scores(&keyspace.shape, &keyspace.record.options);
+                    scores.iter().any(|score| *score >= 1.0)
+                };
+                versions.keyspaces().iter().any(due)
+            };
+            self.check_writable()?;
+            let mut state = self.schedule.state.lock();
+            if state.closing {
+                return Err(Error::Closed);
+            }
+            if let Some(error) = &state.compaction_error {
+                return Err(error.clone());
+            }
+            if !due && state.compacting == 0 && state.frozen.is_empty() {
+                return Ok(());
+            }
+            self.schedule.done.wait_for(&mut state, RETRY_PAUSE);
+        }
+    }
+
+    /// Merges everything of a key range (`None`: all) into the last level, in the caller's thread.
+    pub(crate) fn compact_range(
+        &self,
+        keyspace: KeyspaceId,
+        range: Option<(&[u8], &[u8])>,
+    ) -> Result<()> {
+        self.flush_all()?;
+        let _exclusive = self.begin_exclusive()?;
+        let result = self.compact_exclusively(keyspace, range);
+        while self.bury_one() {}
+        result
+    }
+
+    fn begin_exclusive(&self) -> Result<Exclusive<'_>> {
+        let mut state = self.schedule.state.lock();
+        // One manual compaction at a time; automatic ones finish first.
+        while state.exclusive > 0 && !state.closing {
+            self.schedule.done.wait(&mut state);
+        }
+        state.exclusive += 1;
+        while state.compacting > 0 && !state.closing {
+            self.schedule.done.wait(&mut state);
+        }
+        let closing = state.closing;
+        drop(state);
+        let exclusive = Exclusive { schedule: &self.schedule };
+        if closing { Err(Error::Closed) } else { Ok(exclusive) }
+    }
+
+    fn compact_exclusively(
+        &self,
+        keyspace: KeyspaceId,
+        range: Option<(&[u8], &[u8])>,
+    ) -> Result<()> {
+        let plan = {
+            let versions = self.versions.lock();
+            let state = &versions.keyspaces()[keyspace.0 as usize];
+            pick::whole_range(keyspace, &state.shape, &state.record.options, range)
+        };
+        let Some(plan) = plan else { return Ok(()) };
+        assert!(plan.reserve(), "no other compaction runs while this one is exclusive");
+        self.run_plan(&plan).inspect_err(|error| self.note_job_error(error))
+    }
+
+    /// Ends background work and writes out what the WAL ring holds. The first caller does it; later calls do nothing.
+    pub(crate) fn close(&self) -> Result<()> {
+        if self.health.is_closed() {
+            return Ok(());
+        }
+        let poisoned = self.health.is_poisoned();
+        {
+            // No commit is under way when the state changes.
+            let _commit = self.commit.lock();
+            self.health.close();
+        }
+        self.jobs.closing.store(true, Ordering::Relaxed);
+        self.schedule.close();
+        self.pool.join();
+        self.wait_for_callers();
+        while self.bury_one() {}
+        let result = if poisoned { Ok(()) } else { self.close_log() };
+        drop(self.lock.lock().take());
+        result
+    }
+
+    /// Waits for compactions in callers' threads: nothing may be written or removed once the lock is given back.
+    fn wait_for_callers(&self) {
+        let mut state = self.schedule.state.lock();
+        while state.exclusive > 0 {
+            self.schedule.done.wait(&mut state);
+        }
+    }
+
+    fn close_log(&self) -> Result<()> {
+        self.wal.close()?;
+        // From now on a log that ends early is damage, whatever happened to its files.
+        let edit = VersionEdit { promised: Some(self.wal.durable_lsn()), ..VersionEdit::default() };
+        let mut versions = self.versions.lock();
+        versions.apply(&edit)?;
+        versions.close()
+    }
+}
