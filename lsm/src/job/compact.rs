@@ -5,24 +5,21 @@
 //! 2. Versions of one user key are never split over two tables.
 //! 3. On any error, also when the database closes, no output file is left.
 
-use crate::base::cursor::EntryCursor;
 use crate::base::error::Result;
-use crate::base::key::{SequenceNumber, Tag};
+use crate::base::key::SequenceNumber;
 use crate::base::limits::LEVEL_COUNT;
 use crate::file::table_cursor::{ReadAhead, TableCursorOptions};
 use crate::format::table_info::TableInfo;
 use crate::job::counters::LevelWork;
 use crate::job::output::{JobContext, Output};
 use crate::job::pick::Plan;
-use crate::job::retain::{Retain, Verdict};
+use crate::job::retain::Retain;
+use crate::job::rewrite::rewrite;
 use crate::version::level_cursor::LevelCursor;
 use crate::version::merge::MergeCursor;
 use crate::version::source::Source;
 use crate::version::table::Table;
 use std::sync::Arc;
-
-/// Entries between two looks at whether the database is closing.
-const CHECK_EVERY: u64 = 4096;
 
 /// Runs a plan that is not a move.
 ///
@@ -46,30 +43,10 @@ pub fn compact(
     let mut output = output.warm(is_hot(plan));
     let mut retain = Retain::new(snapshots, is_bottom(plan));
     let mut cuts = Cuts::new(plan);
-    let mut last_key: Vec<u8> = Vec::new();
     let mut cursor = MergeCursor::new(sources(plan)?);
-    cursor.seek_to_first()?;
-    while cursor.valid() {
-        let (key, tag) = (cursor.key(), cursor.tag());
-        let same_key = work.keys_in > 0 && key == &last_key[..];
-        if !same_key {
-            if cuts.due(key, output.table_bytes()) {
-                output.cut()?;
-            }
-            last_key.clear();
-            last_key.extend_from_slice(key);
-        }
-        match retain.decide(same_key, tag, || covered_below(plan, key)) {
-            Verdict::Keep => output.add(key, tag, cursor.value())?,
-            Verdict::KeepOld => output.add(key, Tag(u64::from(tag.kind_byte())), cursor.value())?,
-            Verdict::Drop => work.keys_dropped += 1,
-        }
-        work.keys_in += 1;
-        if work.keys_in.is_multiple_of(CHECK_EVERY) {
-            context.check_open()?;
-        }
-        cursor.next()?;
-    }
+    let cut_before = |key: &[u8], table_bytes| cuts.due(key, table_bytes);
+    let below = |key: &[u8]| covered_below(plan, key);
+    rewrite(context, &mut cursor, &mut retain, &mut output, &mut work, cut_before, below)?;
     let tables = output.finish()?;
     work.write_bytes = tables.iter().map(|info| info.file_bytes).sum();
     Ok((tables, work))

@@ -8,3 +8,4 @@ pub mod pace;
 pub mod pick;
 pub mod pool;
 pub mod retain;
+pub mod rewrite;
