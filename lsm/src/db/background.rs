@@ -285,7 +285,10 @@ impl Engine {
         if self.health.is_closed() {
             return Ok(false);
         }
-        let buried = self.bury_one();
+        let mut buried = false;
+        while self.bury_one() {
+            buried = true;
+        }
         let Some(plan) = self.next_plan() else { return Ok(buried) };
         let result = self.run_plan(&plan);
         {
@@ -350,8 +353,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Unlinks one table that nobody holds any more; true if there was one. One at a time, so that unlinking large files does not crowd
-    /// the device.
+    /// Unlinks one table that nobody holds any more, and takes its blocks out of the cache; true if there was one.
     pub(crate) fn bury_one(&self) -> bool {
         let Some((number, reader)) = self.tables.graveyard.lock().pop() else { return false };
         if let Some(reader) = reader {

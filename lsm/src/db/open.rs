@@ -45,6 +45,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+/// This share of the memory limit is left to the allocator's own pages and to what is too small to be counted.
+const ALLOCATOR_SHARE: u64 = 32;
+
 /// Name of the keyspace that every database has.
 const DEFAULT_KEYSPACE: &str = "default";
 
@@ -141,8 +144,12 @@ pub(crate) fn open(
         directory: directory.to_owned(),
         opened_at: environment.clock.now(),
         memtable_charge: Mutex::new(budget.charge(Use::Memtables, options.memtable_bytes_max())),
-        _job_charge: budget
-            .charge(Use::Jobs, ring_bytes + options.job_bytes_max(job_count(&options))),
+        _job_charge: budget.charge(
+            Use::Jobs,
+            ring_bytes
+                + options.job_bytes_max(job_count(&options))
+                + options.memory_limit / ALLOCATOR_SHARE,
+        ),
         environment,
         options,
         tables,

@@ -98,6 +98,11 @@ impl ArenaPool {
         self.resident.load(Ordering::Relaxed)
     }
 
+    /// Bytes of the spares and one arena in use: what the pool is meant to hold.
+    fn resident_max(&self) -> usize {
+        (self.keep + 1) * self.arena_bytes
+    }
+
     /// Touches every page of one spare arena, mapping it if need be, so that no put meets a first-touch fault in it. Does
     /// nothing if a warm spare is there or the pool keeps none. For a background thread: takes milliseconds. If the system has
     /// no memory for it, nothing is lost: `take` tries again when an arena is really needed, and reports.
@@ -109,7 +114,12 @@ impl ArenaPool {
             }
             take_warmest(&mut spares)
         };
-        let Some(region) = taken.map_or_else(|| Region::map(self.arena_bytes).ok(), Some) else {
+        // With as many maps as the pool is meant to have, the next spare comes from the next flush.
+        let is_full = self.resident_bytes() + self.arena_bytes > self.resident_max();
+        let Some(region) = taken.or_else(|| match is_full {
+            true => None,
+            false => Region::map(self.arena_bytes).ok(),
+        }) else {
             return;
         };
         region.touch_all();
@@ -133,7 +143,8 @@ impl ArenaPool {
         let surplus = if region.bytes == self.arena_bytes {
             let mut spares = self.spares.lock();
             spares.push(region);
-            if spares.len() > self.keep { take_coldest(&mut spares) } else { None }
+            let too_many = spares.len() > self.keep || self.resident_bytes() > self.resident_max();
+            if too_many { take_coldest(&mut spares) } else { None }
         } else {
             Some(region)
         };
