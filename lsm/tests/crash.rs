@@ -11,17 +11,17 @@
 
 mod common;
 
-use common::world::{History, MODELS, check_prefix, contents, work};
+use common::world::{History, check_prefix, contents, work};
 use common::{Chance, open, other_options, tiny_options};
 use treering_lsm::Db;
-use treering_lsm::io::sim::SimDisk;
+use treering_lsm::io::sim::{LossModel, SimDisk};
 
 /// Opens the database, dying a few more times on the way; returns the disk and the open database.
 fn recover(mut disk: SimDisk, chance: &mut Chance, power: bool) -> (SimDisk, Db) {
     for _ in 0..chance.below(3) {
         disk.cut_power_at(disk.io_count() + chance.below(60));
         let opened = open(&disk, &tiny_options());
-        let model = MODELS[chance.below(7) as usize];
+        let model = LossModel::ALL[chance.below(7) as usize];
         let next =
             if power { disk.after_power_cut(chance.next(), model) } else { disk.after_kill() };
         drop(opened);
@@ -48,7 +48,7 @@ fn run(seed: u64, lives: usize) -> usize {
         disk.cut_power_at(disk.io_count() + chance.below(1 + chance.0 % 700));
         let _ = work(&db, &mut chance, &mut history, 400);
         let power = !chance.one_in(3);
-        let model = MODELS[chance.below(7) as usize];
+        let model = LossModel::ALL[chance.below(7) as usize];
         let image =
             if power { disk.after_power_cut(chance.next(), model) } else { disk.after_kill() };
         drop(db);

@@ -21,8 +21,6 @@ use std::sync::Arc;
 pub struct Plan {
     /// Whose tables.
     pub keyspace: KeyspaceId,
-    /// Level of the upper inputs, for the statistics.
-    pub level: usize,
     /// Where the output goes.
     pub output_level: usize,
     /// Inputs with their levels; the newest L0 table first.
@@ -162,7 +160,6 @@ pub fn pick(
             let is_move = can_move(shape, level, output_level, &inputs, options);
             let plan = Plan {
                 keyspace,
-                level,
                 output_level,
                 inputs,
                 is_move,
@@ -304,7 +301,7 @@ pub fn whole_range(
     let is_move = can_move(shape, level, last, &inputs, options)
         && inputs.iter().all(|(_, table)| table.info().tombstone_count == 0);
     let (shape, options) = (Arc::clone(shape), options.clone());
-    Some(Plan { keyspace, level, output_level: last, inputs, is_move, shape, options })
+    Some(Plan { keyspace, output_level: last, inputs, is_move, shape, options })
 }
 
 fn exact<'a>(

@@ -44,10 +44,16 @@ pub struct VersionSet {
 impl VersionSet {
     /// A set for a new database, with one keyspace.
     pub fn new(context: Arc<TableContext>, default: KeyspaceRecord) -> VersionSet {
-        let manifest_path = context.directory.join(name::CURRENT);
+        let path = context.directory.join(name::CURRENT);
+        let keyspaces = vec![KeyspaceState { record: default, shape: Arc::default() }];
+        VersionSet { keyspaces, ..VersionSet::empty(context, path) }
+    }
+
+    /// A set without keyspaces; errors about its edits name `manifest_path`.
+    fn empty(context: Arc<TableContext>, manifest_path: PathBuf) -> VersionSet {
         VersionSet {
             context,
-            keyspaces: vec![KeyspaceState { record: default, shape: Arc::default() }],
+            keyspaces: Vec::new(),
             next_file: 1,
             last_sequence: 0,
             log: LogMark::default(),
@@ -67,17 +73,7 @@ impl VersionSet {
             return Ok(None);
         };
         let manifest_path = name::manifest(&context.directory, contents.number);
-        let mut set = VersionSet {
-            context,
-            keyspaces: Vec::new(),
-            next_file: 1,
-            last_sequence: 0,
-            log: LogMark::default(),
-            promised: 0,
-            writer: None,
-            snapshot_bytes: 0,
-            manifest_path,
-        };
+        let mut set = VersionSet::empty(context, manifest_path);
         for edit in &contents.edits {
             let shapes = set.check(edit)?;
             set.adopt(edit, shapes);

@@ -4,7 +4,6 @@
 
 use super::Chance;
 use std::collections::BTreeMap;
-use treering_lsm::io::sim::LossModel;
 use treering_lsm::{Db, Durability, ReadOptions, WriteBatch, WriteOptions};
 
 pub type Map = BTreeMap<(u8, Vec<u8>), Vec<u8>>;
@@ -12,16 +11,6 @@ pub type Map = BTreeMap<(u8, Vec<u8>), Vec<u8>>;
 pub type Commit = Vec<(u8, Vec<u8>, Option<Vec<u8>>)>;
 
 pub const COUNTER: &[u8] = b"~commit";
-pub const MODELS: [LossModel; 7] = [
-    LossModel::DropAll,
-    LossModel::KeepPrefix,
-    LossModel::AnySubset,
-    LossModel::Tear512,
-    LossModel::Tear4096,
-    LossModel::NamesOnly,
-    LossModel::Random,
-];
-
 /// What was tried and what was promised.
 #[derive(Default)]
 pub struct History {
