@@ -1,0 +1,8 @@
+//! The reliability scoreboard as one program: each row is a promise of the engine and a way to break it.
+//!
+//! Floors, from the bottom: `drive` (cases, budgets, lines, kept seeds), `world` (small databases and what is known about
+//! them), `rows` (one file a row), and the program.
+
+pub mod drive;
+pub mod rows;
+pub mod world;

@@ -1,0 +1,72 @@
+//! Arguments of the program.
+
+use clap::{Args, Parser, Subcommand};
+
+/// Hunts for lost, invented and silently damaged data.
+///
+/// Each row of the scoreboard is a promise and a way to break it: `hunt list` shows them, `hunt ROW` runs one.
+#[derive(Debug, Parser)]
+#[command(
+    name = "hunt",
+    version,
+    after_help = "hunt 2 --secs 60          row 2 for a minute\n\
+hunt power-cut --n 2000   the row of that name until 2,000 cuts were made\n\
+hunt 2 --seed 7 --n 1     the case with seed 7 alone: how a failure is replayed"
+)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Shows the rows.
+    List,
+    /// Runs every seed that once failed.
+    Kept,
+    /// Runs the row that must fail; succeeds if it does.
+    Canary,
+    /// ROW [--seed S] [--secs N | --n N]: runs a row, by number or name; see `hunt row --help`.
+    #[command(external_subcommand)]
+    Row(Vec<String>),
+}
+
+/// Runs one row and prints its line. Without --n and --secs it runs to its nightly figure.
+#[derive(Debug, Parser)]
+#[command(name = "hunt")]
+struct RowLine {
+    #[command(flatten)]
+    arguments: RowArguments,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RowArguments {
+    /// Number or name of the row.
+    #[arg(value_name = "ROW")]
+    pub(crate) row: String,
+    /// The first seed; the following ones are run in order.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Stop once so many units (images, cuts, kills, ...) were checked; 1 runs one case.
+    #[arg(long)]
+    pub(crate) n: Option<u64>,
+    /// Stop after so many seconds; a case that has begun is finished.
+    #[arg(long)]
+    pub(crate) secs: Option<u64>,
+    /// Cases run side by side; default all cores.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) jobs: usize,
+    /// The line as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// No progress.
+    #[arg(long)]
+    pub(crate) quiet: bool,
+}
+
+impl RowArguments {
+    pub(crate) fn from_words(words: &[String]) -> Result<RowArguments, clap::Error> {
+        let line = std::iter::once("hunt").chain(words.iter().map(String::as_str));
+        RowLine::try_parse_from(line).map(|line| line.arguments)
+    }
+}

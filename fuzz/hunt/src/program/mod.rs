@@ -1,0 +1,117 @@
+//! The program: arguments in, lines out.
+
+mod arguments;
+mod progress;
+
+use arguments::{Arguments, Command, RowArguments};
+use clap::Parser;
+use progress::Progress;
+use std::process::ExitCode;
+use std::time::Duration;
+use treering_hunt::drive::{Budget, Line, Row, Verdict, keep, kept, run};
+use treering_hunt::rows::{CANARY, ROWS, find};
+
+/// Exit code of a run that proves nothing: no fault fired, or the machine cannot run it.
+const VOID: u8 = 2;
+
+pub(crate) fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = match arguments.command {
+        Command::List => list(),
+        Command::Kept => replay_kept(),
+        Command::Canary => canary(),
+        Command::Row(words) => match RowArguments::from_words(&words) {
+            Ok(arguments) => run_row(&arguments),
+            Err(error) => error.exit(),
+        },
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("hunt: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn list() -> Result<ExitCode, String> {
+    for row in ROWS {
+        println!("{:>3}  {:<16} {}", row.number, row.name, row.promise);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_row(arguments: &RowArguments) -> Result<ExitCode, String> {
+    let row = find(&arguments.row).ok_or_else(|| {
+        format!("there is no row {:?}; `hunt list` shows them all", arguments.row)
+    })?;
+    let limited = arguments.n.is_some() || arguments.secs.is_some();
+    let budget = Budget {
+        seed: arguments.seed,
+        cases: None,
+        units: arguments.n.or((!limited).then_some(row.nightly)),
+        time: arguments.secs.map(Duration::from_secs),
+        jobs: arguments.jobs,
+    };
+    let progress = Progress::new(row, &budget, arguments.quiet);
+    let line = run(row, &budget, &progress);
+    progress.finish();
+    report(row, &line, arguments.json)
+}
+
+/// Prints the line, then each failure with the command that replays it; failing seeds are kept.
+fn report(row: &Row, line: &Line, json: bool) -> Result<ExitCode, String> {
+    if json {
+        println!("{}", line.json())
+    } else {
+        println!("{line}")
+    }
+    for (seed, failure) in &line.failures {
+        eprintln!("FAILED row={} seed={seed}: {failure}", row.number);
+        eprintln!("  replay: hunt {} --seed {seed} --n 1", row.number);
+        if row.number != CANARY.number {
+            let path = keep(row, *seed, failure)
+                .map_err(|error| format!("the seed {seed} cannot be kept: {error}"))?;
+            eprintln!("  kept:   {}", path.display());
+        }
+    }
+    Ok(match line.verdict {
+        Verdict::Good => ExitCode::SUCCESS,
+        Verdict::Bad => ExitCode::FAILURE,
+        Verdict::Void => {
+            eprintln!("void: no fault fired, so this run proves nothing");
+            ExitCode::from(VOID)
+        }
+        Verdict::Impossible => {
+            eprintln!("not run: this machine cannot run row {} ({})", row.number, row.name);
+            ExitCode::from(VOID)
+        }
+    })
+}
+
+fn replay_kept() -> Result<ExitCode, String> {
+    let seeds = kept().map_err(|error| error.to_string())?;
+    let mut bad = 0;
+    for kept in &seeds {
+        let row = find(&kept.row.to_string()).ok_or(format!("there is no row {}", kept.row))?;
+        let budget = Budget { seed: kept.seed, cases: Some(1), jobs: 1, ..Budget::default() };
+        let line = run(row, &budget, &());
+        println!("{line}");
+        for (seed, failure) in &line.failures {
+            eprintln!("FAILED row={} seed={seed}: {failure}", row.number);
+            bad += 1;
+        }
+    }
+    println!("kept={} bad={bad}", seeds.len());
+    Ok(if bad == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Succeeds if the row that must fail does.
+fn canary() -> Result<ExitCode, String> {
+    let line = run(&CANARY, &Budget { cases: Some(1), ..Budget::default() }, &());
+    println!("{line}");
+    match line.verdict {
+        Verdict::Bad => Ok(ExitCode::SUCCESS),
+        _ => Err("the canary is not red: no green row means anything".to_owned()),
+    }
+}

@@ -1,0 +1,177 @@
+//! Commits that tell which prefix of them a recovered database is.
+//!
+//! Every commit writes its own number under one key in both keyspaces beside its random operations. So a state names the
+//! number of commits that it claims to hold, and is right only if it equals the state after exactly so many of them.
+
+use super::sizes::NAMES;
+use crate::drive::{Chance, Failure};
+use std::collections::BTreeMap;
+use treering_lsm::{Db, Durability, Error, ReadOptions, WriteBatch, WriteOptions};
+
+/// Contents of all keyspaces: number of the keyspace and key, value.
+pub type Map = BTreeMap<(u8, Vec<u8>), Vec<u8>>;
+/// The operations of one commit: keyspace, key, value or delete.
+pub type Commit = Vec<(u8, Vec<u8>, Option<Vec<u8>>)>;
+
+/// The key under which a commit writes its number.
+pub const COUNTER: &[u8] = b"~commit";
+
+/// What was tried and what was promised.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    /// Every commit that was tried, in order.
+    pub commits: Vec<Commit>,
+    /// Commits 0..synced survive a power cut.
+    pub synced: usize,
+    /// Commits 0..acknowledged survive a kill.
+    pub acknowledged: usize,
+}
+
+impl History {
+    /// What the database holds after the first `count` commits.
+    pub fn state_after(&self, count: usize) -> Map {
+        let mut map = Map::new();
+        for (keyspace, key, value) in self.commits[..count].iter().flatten() {
+            match value {
+                Some(value) => map.insert((*keyspace, key.clone()), value.clone()),
+                None => map.remove(&(*keyspace, key.clone())),
+            };
+        }
+        map
+    }
+
+    /// Checks that `found` is the state after some number of commits between `promised` and all; returns that number.
+    ///
+    /// # Errors
+    /// What is wrong: a promised commit lost, a commit torn, something invented.
+    pub fn check_prefix(&self, found: &Map, promised: usize) -> Result<usize, Failure> {
+        let survived = commits_in(found)?;
+        if survived < promised {
+            return Err(format!("{survived} commits survived, {promised} were promised"));
+        }
+        if survived > self.commits.len() {
+            return Err(format!("commit {survived} was invented"));
+        }
+        let expected = self.state_after(survived);
+        if *found != expected {
+            let show = |key: &(u8, Vec<u8>)| format!("{}:{}", key.0, key.1.escape_ascii());
+            let wrong = expected.iter().find(|(key, value)| found.get(*key) != Some(*value));
+            let extra = found.iter().find(|(key, _)| !expected.contains_key(*key));
+            return Err(format!(
+                "not the state after {survived} commits; first wrong or missing {:?}, first extra {:?}",
+                wrong.map(|(key, _)| show(key)),
+                extra.map(|(key, _)| show(key)),
+            ));
+        }
+        Ok(survived)
+    }
+
+    /// After a recovery that left `survived` commits: recovery wrote them to tables, so all are promised now.
+    pub fn settle(&mut self, survived: usize) {
+        self.commits.truncate(survived);
+        self.synced = survived;
+        self.acknowledged = survived;
+    }
+}
+
+/// How many commits a state claims to hold.
+fn commits_in(state: &Map) -> Result<usize, Failure> {
+    let Some(value) = state.get(&(0, COUNTER.to_vec())) else { return Ok(0) };
+    let text = String::from_utf8_lossy(value);
+    let number: usize = text.parse().map_err(|_| format!("the counter says {text:?}"))?;
+    Ok(number + 1)
+}
+
+/// Draws a commit.
+pub fn make_commit(chance: &mut Chance, number: usize) -> Commit {
+    let mut commit = Commit::new();
+    for _ in 0..1 + chance.below(4) {
+        let key = format!("key{:03}", chance.below(300)).into_bytes();
+        let length = if chance.one_in(100) { chance.below(60_000) } else { chance.below(200) };
+        let value = (!chance.one_in(5)).then(|| {
+            let mut value = format!("{number}:").into_bytes();
+            value.resize(value.len() + length as usize, b'x');
+            value
+        });
+        commit.push((chance.below(2) as u8, key, value));
+    }
+    for keyspace in 0..2 {
+        commit.push((keyspace, COUNTER.to_vec(), Some(number.to_string().into_bytes())));
+    }
+    commit
+}
+
+/// Writes a commit and notes what was promised for it.
+///
+/// # Errors
+/// The engine's.
+pub fn write(
+    db: &Db,
+    history: &mut History,
+    commit: Commit,
+    durability: Durability,
+) -> Result<(), Error> {
+    let keyspaces = [db.default_keyspace().clone(), db.keyspace(NAMES[1])?];
+    let mut batch = WriteBatch::new();
+    for (keyspace, key, value) in &commit {
+        let keyspace = &keyspaces[usize::from(*keyspace)];
+        match value {
+            Some(value) => batch.put(keyspace, key, value)?,
+            None => batch.delete(keyspace, key)?,
+        }
+    }
+    history.commits.push(commit);
+    db.write(&batch, &WriteOptions { durability: Some(durability) })?;
+    history.acknowledged = history.commits.len();
+    if durability == Durability::Sync {
+        history.synced = history.acknowledged;
+    }
+    Ok(())
+}
+
+/// Writes, flushes, compacts and steps until something fails or `count` operations are done.
+///
+/// # Errors
+/// The engine's first.
+pub fn work(
+    db: &Db,
+    chance: &mut Chance,
+    history: &mut History,
+    count: usize,
+) -> Result<(), Error> {
+    for _ in 0..count {
+        match chance.below(40) {
+            0 => db.flush()?,
+            1 => db.compact()?,
+            2..=8 => {
+                db.step()?;
+            }
+            _ => {
+                let commit = make_commit(chance, history.commits.len());
+                let sync = chance.one_in(5);
+                let durability = if sync { Durability::Sync } else { Durability::Buffered };
+                write(db, history, commit, durability)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Everything that a scan finds.
+///
+/// # Errors
+/// The engine's.
+pub fn contents(db: &Db) -> Result<Map, Error> {
+    let mut map = Map::new();
+    for (number, name) in NAMES.iter().enumerate() {
+        let keyspace = match db.keyspace(name) {
+            Err(Error::KeyspaceNotFound { .. }) => continue,
+            other => other?,
+        };
+        for entry in keyspace.range(.., &ReadOptions::default())? {
+            let (key, value) = entry?;
+            map.insert((number as u8, key), value.to_vec());
+        }
+    }
+    Ok(map)
+}

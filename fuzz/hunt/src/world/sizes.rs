@@ -1,0 +1,41 @@
+//! Options so small that a few thousand writes fill four levels, and databases on the simulated disk.
+
+use std::sync::Arc;
+use treering_lsm::io::sim::SimDisk;
+use treering_lsm::{Compression, Db, Environment, FilterPolicy, KeyspaceOptions, Options};
+
+/// The two keyspaces of a world.
+pub const NAMES: [&str; 2] = ["default", "other"];
+
+/// Limits so small that a few thousand writes fill four levels and more.
+pub fn tiny_options() -> Options {
+    let mut keyspace = KeyspaceOptions::default();
+    keyspace.block_bytes = 1 << 10;
+    keyspace.table_bytes = 16 << 10;
+    keyspace.level_base_bytes = 16 << 10;
+    keyspace.level_fanout = 2;
+    keyspace.level0_tables = 2;
+    let mut options = Options::default();
+    options.memory_limit = 4 << 20;
+    options.write_buffer_bytes = Some(16 << 10);
+    options.default_keyspace = keyspace;
+    options
+}
+
+/// Options of the second keyspace, different in all that may differ.
+pub fn other_options() -> KeyspaceOptions {
+    let mut keyspace = tiny_options().default_keyspace;
+    keyspace.compression = [Compression::Zstd; 7];
+    keyspace.filter = FilterPolicy::Standard { bits: 10 };
+    keyspace.block_bytes = 4 << 10;
+    keyspace
+}
+
+/// Opens the database `/db` of a simulated disk, with manual time and manual background work.
+///
+/// # Errors
+/// Those of [`Db::open_in`].
+pub fn open(disk: &SimDisk, options: &Options) -> treering_lsm::Result<Db> {
+    let disk: Arc<SimDisk> = Arc::new(disk.clone());
+    Db::open_in(Environment::manual(disk), "/db", options.clone())
+}
