@@ -17,7 +17,7 @@ impl Chance {
     }
 
     /// 64 random bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.random.next_u64()
     }
 

@@ -62,7 +62,7 @@ fn live(
     for _ in 0..IMAGES {
         let power = !chance.one_in(4);
         let model = *chance.pick(&LossModel::ALL);
-        let seed = chance.next();
+        let seed = chance.draw();
         let image = if power { disk.after_power_cut(seed, model) } else { disk.after_kill() };
         let promised = if power { history.synced } else { history.acknowledged };
         let place = |failure| format!("power {power} model {model:?}: {failure}");
@@ -102,7 +102,7 @@ fn recover(
         }
         let model = *chance.pick(&LossModel::ALL);
         let next =
-            if power { disk.after_power_cut(chance.next(), model) } else { disk.after_kill() };
+            if power { disk.after_power_cut(chance.draw(), model) } else { disk.after_kill() };
         drop(opened);
         disk = next;
         tally.checked(1);
