@@ -17,6 +17,11 @@ fn small(name: &str) {
 }
 
 #[test]
+fn row_01_small_worlds() {
+    small("small-worlds");
+}
+
+#[test]
 fn row_02_long_worlds() {
     small("long-worlds");
 }

@@ -157,18 +157,26 @@ pub fn work(
     Ok(())
 }
 
-/// Everything that a scan finds.
+/// Everything that a scan of all keyspaces finds.
 ///
 /// # Errors
 /// The engine's.
 pub fn contents(db: &Db) -> Result<Map, Error> {
+    scan(db, &ReadOptions::default())
+}
+
+/// Everything that a scan of all keyspaces with these options finds.
+///
+/// # Errors
+/// The engine's.
+pub fn scan(db: &Db, options: &ReadOptions) -> Result<Map, Error> {
     let mut map = Map::new();
     for (number, name) in NAMES.iter().enumerate() {
         let keyspace = match db.keyspace(name) {
             Err(Error::KeyspaceNotFound { .. }) => continue,
             other => other?,
         };
-        for entry in keyspace.range(.., &ReadOptions::default())? {
+        for entry in keyspace.range(.., options)? {
             let (key, value) = entry?;
             map.insert((number as u8, key), value.to_vec());
         }

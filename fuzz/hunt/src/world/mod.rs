@@ -3,5 +3,5 @@
 mod history;
 mod sizes;
 
-pub use history::{COUNTER, Commit, History, Map, contents, make_commit, work, write};
+pub use history::{COUNTER, Commit, History, Map, contents, make_commit, scan, work, write};
 pub use sizes::{NAMES, open, other_options, tiny_options};

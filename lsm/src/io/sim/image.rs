@@ -142,6 +142,20 @@ impl State {
         })
     }
 
+    pub(super) fn fingerprint(&self) -> u64 {
+        let mut hash = 0;
+        let mut add = |bytes: &[u8]| hash = xxhash_rust::xxh3::xxh3_64_with_seed(bytes, hash);
+        for (path, file) in self.names.files() {
+            add(path.as_os_str().as_encoded_bytes());
+            if let Some(inode) = self.inodes.get(&file) {
+                let mut bytes = vec![0; inode.size() as usize];
+                inode.read(0, &mut bytes);
+                add(&bytes);
+            }
+        }
+        hash
+    }
+
     pub(super) fn pending(&self) -> Vec<PendingChange> {
         let paths = self.paths();
         let path = |file: &FileId| paths.get(file).cloned().unwrap_or_else(|| format!("#{file}"));

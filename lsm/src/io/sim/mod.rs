@@ -123,6 +123,11 @@ impl SimDisk {
         self.state.lock().trace
     }
 
+    /// Hash of all names and of what a reader of their files sees now. Equal disks have equal fingerprints, whatever made them.
+    pub fn fingerprint(&self) -> u64 {
+        self.state.lock().fingerprint()
+    }
+
     /// The disk as the next process finds it after this one died: nothing is lost, maps included; what was pending
     /// still is; locks are free. Queued requests that were not carried out never happen. Faults, cut and counters start anew.
     ///
