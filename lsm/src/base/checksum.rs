@@ -3,6 +3,8 @@
 //! A block that is intact but stands in the wrong file or at the wrong offset must not pass, so the file's identity and
 //! the offset are fed to the checksum before the bytes (as TigerBeetle and RocksDB's format_version 6 do).
 
+use crate::base::planted::{Bug, planted};
+
 /// CRC-32C of `bytes` that belong to `owner` (a table id, WAL epoch, ...) at `offset`.
 #[inline]
 pub fn context_checksum(owner: u64, offset: u64, bytes: &[u8]) -> u32 {
@@ -12,6 +14,7 @@ pub fn context_checksum(owner: u64, offset: u64, bytes: &[u8]) -> u32 {
 /// The running CRC after the context, to be continued with [`extend`].
 #[inline]
 pub fn context_seed(owner: u64, offset: u64) -> u32 {
+    let (owner, offset) = if planted(Bug::PlaceIgnored) { (0, 0) } else { (owner, offset) };
     let mut context = [0; 16];
     context[..8].copy_from_slice(&owner.to_le_bytes());
     context[8..].copy_from_slice(&offset.to_le_bytes());

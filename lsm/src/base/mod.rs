@@ -9,5 +9,6 @@ pub mod hash;
 pub mod key;
 pub mod limits;
 pub mod options;
+pub mod planted;
 pub mod random;
 pub mod slice;

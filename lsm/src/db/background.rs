@@ -9,6 +9,7 @@
 use crate::base::error::{Error, Result};
 use crate::base::key::{FileNumber, KeyspaceId};
 use crate::base::options::{MEMTABLE_COUNT_MAX, Options};
+use crate::base::planted::{Bug, planted};
 use crate::db::engine::{Commit, Engine};
 use crate::db::schedule::Frozen;
 use crate::file::name;
@@ -212,6 +213,9 @@ impl Engine {
         edit.log = Some(LogMark { epoch: self.epoch, lsn: frozen.lsn });
         edit.promised = Some(self.wal.durable_lsn());
         edit.next_file = Some(self.jobs.next_file.load(Ordering::Relaxed));
+        if planted(Bug::WalReleasedEarly) {
+            self.wal.release(frozen.lsn);
+        }
         self.install(&edit, |view, shapes| {
             let gone = frozen.generation.number();
             let frozen = view.frozen.iter().filter(|generation| generation.number() != gone);
@@ -337,7 +341,8 @@ impl Engine {
             let moved_bytes = infos.iter().map(|info| info.file_bytes).sum();
             (infos, LevelWork { jobs: 1, moved_bytes, ..LevelWork::default() })
         } else {
-            compact(&self.jobs, plan, self.snapshots.list())?
+            let skip = planted(Bug::SnapshotsIgnored);
+            compact(&self.jobs, plan, if skip { Vec::new() } else { self.snapshots.list() })?
         };
         work.time = self.environment.clock.now() - started;
         let (id, output_level) = (plan.keyspace, plan.output_level as u8);
@@ -348,6 +353,14 @@ impl Engine {
             removed: inputs.map(|(level, table)| (id, *level as u8, table.number())).collect(),
             ..VersionEdit::default()
         };
+        if planted(Bug::InputsRemovedEarly) && !plan.is_move {
+            plan.inputs.iter().for_each(|(_, table)| {
+                remove_all(
+                    &*self.environment.disk,
+                    &[name::table(&self.directory, table.number())],
+                );
+            });
+        }
         self.install(&edit, |view, shapes| View { shapes, ..view.clone() })?;
         self.counters.add(id, plan.output_level, &work);
         Ok(())

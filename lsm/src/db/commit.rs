@@ -15,6 +15,7 @@ use crate::base::error::{Error, Result};
 use crate::base::key::KeyspaceId;
 use crate::base::key::{Kind, SEQUENCE_MAX, SequenceNumber, Tag};
 use crate::base::options::{Durability, MEMTABLE_COUNT_MAX};
+use crate::base::planted::{Bug, planted};
 use crate::db::engine::{Commit, Engine};
 use crate::format::batch::{BatchBuilder, BatchReader, Operation, OperationHeader};
 use crate::mem::generation::Generation;
@@ -79,8 +80,9 @@ impl Engine {
         if commit.active.capacity() - commit.active.used() < cost {
             commit = self.make_room(commit, cost)?;
         }
-        let first = commit.sequence + 1;
-        let last = commit.sequence + u64::from(count);
+        let reused = u64::from(planted(Bug::SequenceReused) && commit.sequence > 0);
+        let first = commit.sequence + 1 - reused;
+        let last = commit.sequence + u64::from(count) - reused;
         assert!(last <= SEQUENCE_MAX, "56 bits of sequence numbers are used up");
         let lsn = match durability {
             Durability::None => None,
@@ -90,6 +92,9 @@ impl Engine {
             }
         };
         commit.sequence = last;
+        if planted(Bug::BatchPublishedEarly) {
+            self.visible.store(last, Ordering::Release);
+        }
         let applied = apply(&commit.active, first);
         self.visible.store(last, Ordering::Release);
         drop(commit);

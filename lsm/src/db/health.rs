@@ -8,6 +8,7 @@
 //! - *Closed*: everything is refused.
 
 use crate::base::error::{Error, Result};
+use crate::base::planted::{Bug, planted};
 use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -48,12 +49,13 @@ impl Health {
     /// Records a failure of the WAL or the manifest and returns what the caller should answer.
     pub(crate) fn poison(&self, error: Error) -> Error {
         match error {
-            Error::NoSpace { path } => {
+            Error::NoSpace { path } if !planted(Bug::NoSpacePoisons) => {
                 self.set_no_space(&path);
                 Error::NoSpace { path }
             }
             // Nothing failed: the database is closing, or was poisoned before.
             Error::Closed | Error::Poisoned { .. } => error,
+            error if planted(Bug::ManifestErrorForgotten) => error,
             error => {
                 let mut cause = self.cause.lock();
                 cause.get_or_insert_with(|| Arc::new(error.clone()));

@@ -13,6 +13,7 @@
 use crate::base::error::{Error, Result};
 use crate::base::key::{FileNumber, KeyspaceId, SEQUENCE_MAX, SequenceNumber};
 use crate::base::options::{IoChoice, MEMTABLE_COUNT_MAX, Options};
+use crate::base::planted::{Bug, planted};
 use crate::db::background::job_count;
 use crate::db::commit::{apply_batch, batch_cost};
 use crate::db::engine::{Commit, Engine};
@@ -119,8 +120,13 @@ pub(crate) fn open(
         wal::recover(&disk, directory, start, versions.promised(), apply)?
     };
     let mut edit = replay.finish()?;
+    if planted(Bug::StraysRemovedEarly) {
+        remove_strays(&disk, directory, &versions, FileNumber(0))?;
+    }
     let sequence = edit.last_sequence.unwrap_or(0).max(versions.last_sequence());
     let start = LogStart { epoch: log.epoch + 1, lsn: recovered.max_lsn.max(log.lsn) };
+    let again = planted(Bug::EpochNotRaised) && !is_new;
+    let start = if again { LogStart { epoch: log.epoch, lsn: log.lsn } } else { start };
     edit.log = Some(LogMark { epoch: start.epoch, lsn: start.lsn });
     edit.last_sequence = Some(sequence);
     let manifest = jobs.new_file();
@@ -311,6 +317,7 @@ impl<'a> Replay<'a> {
 
     fn apply(&mut self, sequence: SequenceNumber, count: u32, batch: &[u8]) -> Result<()> {
         self.check(sequence, count, batch)?;
+        let count = if planted(Bug::BatchCutInReplay) && count > 1 { count - 1 } else { count };
         let cost = batch_cost(batch, count);
         if self.generation.as_ref().is_some_and(|full| full.capacity() - full.used() < cost) {
             self.flush()?;

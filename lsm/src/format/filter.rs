@@ -15,6 +15,7 @@ mod blocked;
 mod standard;
 
 use crate::base::options::FilterPolicy;
+use crate::base::planted::{Bug, planted};
 use crate::io::AlignedBuffer;
 use blocked::Blocked;
 use standard::Standard;
@@ -29,6 +30,7 @@ const STANDARD: u8 = 2;
 
 /// Builds the filter of a table from the hashes of its distinct user keys. `None` where the policy has none.
 pub fn build(policy: FilterPolicy, hashes: &[u64]) -> Option<Vec<u8>> {
+    let hashes = if planted(Bug::FilterForgetsKey) { &hashes[..hashes.len() - 1] } else { hashes };
     let (id, bits, probes, mut out) = match policy {
         FilterPolicy::None => return None,
         FilterPolicy::Blocked { bits } => {

@@ -20,6 +20,7 @@ pub mod uring;
 mod choose;
 
 use crate::base::limits::IO_ALIGN;
+use crate::base::planted::{Bug, planted};
 use std::fmt::Debug;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -214,6 +215,9 @@ pub fn read_full(file: &dyn File, offset: u64, buffer: &mut [u8]) -> io::Result<
     let (mut done, length) = (0, buffer.len());
     while done < length {
         let count = file.read_at(offset + done as u64, &mut buffer[done..])?;
+        if planted(Bug::ShortReadIgnored) {
+            return Ok(length);
+        }
         match progress(file, Operation::Read, offset, length, done, count)? {
             Progress::More(total) => done = total,
             Progress::Done(total) => return Ok(total),
@@ -227,6 +231,9 @@ pub fn write_full(file: &dyn File, offset: u64, bytes: &[u8], durable: bool) -> 
     let (mut done, length) = (0, bytes.len());
     while done < length {
         let count = file.write_at(offset + done as u64, &bytes[done..], durable)?;
+        if planted(Bug::ShortWriteIgnored) {
+            break;
+        }
         match progress(file, Operation::Write, offset, length, done, count)? {
             Progress::More(total) => done = total,
             Progress::Done(_) => break,

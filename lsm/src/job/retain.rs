@@ -9,6 +9,7 @@
 //! 2. Input comes key by key, newest version first.
 
 use crate::base::key::{Kind, SequenceNumber, Tag};
+use crate::base::planted::{Bug, planted};
 
 /// What is to happen to an entry.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -59,6 +60,7 @@ impl Retain {
         }
         match tag.kind() {
             Kind::Delete if self.bottom || !covers_below() => Verdict::Drop,
+            Kind::Delete if planted(Bug::TombstoneDroppedEarly) => Verdict::Drop,
             Kind::Put if self.bottom => Verdict::KeepOld,
             Kind::Delete | Kind::Put => Verdict::Keep,
         }

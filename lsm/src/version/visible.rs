@@ -21,6 +21,7 @@
 use crate::base::cursor::EntryCursor;
 use crate::base::error::Result;
 use crate::base::key::{Kind, SequenceNumber, Tag};
+use crate::base::planted::{Bug, planted};
 use crate::base::slice::PinnedSlice;
 
 /// Versions of one key that are walked over before a seek is cheaper.
@@ -126,6 +127,7 @@ impl<C: EntryCursor> VisibleCursor<C> {
     pub fn seek_to_last(&mut self) -> Result<bool> {
         self.state = State::Nowhere;
         match &self.upper {
+            Some(_) if planted(Bug::UpperBoundIgnored) => self.inner.seek_to_last()?,
             Some(upper) => self.inner.seek_before(upper)?,
             None => self.inner.seek_to_last()?,
         }

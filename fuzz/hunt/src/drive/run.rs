@@ -23,6 +23,8 @@ pub struct Budget {
     pub units: Option<u64>,
     /// Time; a case that has begun is finished.
     pub time: Option<Duration>,
+    /// Failing cases.
+    pub failures: Option<u64>,
     /// Threads that run cases side by side; 0 takes all cores.
     pub jobs: usize,
 }
@@ -58,7 +60,8 @@ pub fn run(row: &Row, budget: &Budget, watch: &dyn Watch) -> Line {
                 || impossible.load(Ordering::Relaxed)
                 || budget.cases.is_some_and(|cases| index >= cases)
                 || budget.time.is_some_and(|time| clock.now() >= time)
-                || budget.units.is_some_and(|units| lock(&sum).tally.n >= units);
+                || budget.units.is_some_and(|units| lock(&sum).tally.n >= units)
+                || budget.failures.is_some_and(|failures| lock(&sum).bad >= failures);
             if stop {
                 return;
             }

@@ -26,9 +26,48 @@ pub(crate) enum Command {
     Kept,
     /// Runs the row that must fail; succeeds if it does.
     Canary,
-    /// ROW [--seed S] [--secs N | --n N]: runs a row, by number or name; see `hunt row --help`.
+    /// Wakes one planted bug after the other and says which row catches it.
+    Planted(PlantedArguments),
+    /// Writes RELIABILITY.md from the recorded lines.
+    Report(ReportArguments),
+    /// ROW [--seed S] [--secs N | --n N]: runs a row, by number or name; `hunt 2 --help` shows more.
     #[command(external_subcommand)]
     Row(Vec<String>),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PlantedArguments {
+    /// This bug alone, in this process.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) only: Option<String>,
+    /// Seconds for each row that is tried.
+    #[arg(long, default_value_t = 30)]
+    pub(crate) secs: u64,
+    /// Keep the lines in fuzz/results.txt.
+    #[arg(long)]
+    pub(crate) record: bool,
+}
+
+impl PlantedArguments {
+    /// The same as words, for the program that carries the bugs.
+    #[cfg(not(planted))]
+    pub(crate) fn words(&self) -> Vec<String> {
+        let mut words = vec!["--secs".to_owned(), self.secs.to_string()];
+        if let Some(only) = &self.only {
+            words.extend(["--only".to_owned(), only.clone()]);
+        }
+        if self.record {
+            words.push("--record".to_owned());
+        }
+        words
+    }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ReportArguments {
+    /// Only say whether RELIABILITY.md is what the lines give.
+    #[arg(long)]
+    pub(crate) check: bool,
 }
 
 /// Runs one row and prints its line. Without --n and --secs it runs to its nightly figure.
@@ -56,6 +95,9 @@ pub(crate) struct RowArguments {
     /// Cases run side by side; default all cores.
     #[arg(long, default_value_t = 0)]
     pub(crate) jobs: usize,
+    /// Keep the line in fuzz/results.txt, from which RELIABILITY.md is made.
+    #[arg(long)]
+    pub(crate) record: bool,
     /// The line as JSON.
     #[arg(long)]
     pub(crate) json: bool,

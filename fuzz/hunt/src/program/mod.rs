@@ -1,6 +1,7 @@
 //! The program: arguments in, lines out.
 
 mod arguments;
+mod planted;
 mod progress;
 
 use arguments::{Arguments, Command, RowArguments};
@@ -10,6 +11,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 use treering_hunt::drive::{Budget, Line, Row, Verdict, keep, kept, run};
 use treering_hunt::rows::{CANARY, ROWS, find};
+use treering_hunt::{report, results};
 
 /// Exit code of a run that proves nothing: no fault fired, or the machine cannot run it.
 const VOID: u8 = 2;
@@ -20,6 +22,8 @@ pub(crate) fn main() -> ExitCode {
         Command::List => list(),
         Command::Kept => replay_kept(),
         Command::Canary => canary(),
+        Command::Planted(arguments) => planted::run(&arguments),
+        Command::Report(arguments) => write_report(arguments.check),
         Command::Row(words) => match RowArguments::from_words(&words) {
             Ok(arguments) => run_row(&arguments),
             Err(error) => error.exit(),
@@ -48,19 +52,22 @@ fn run_row(arguments: &RowArguments) -> Result<ExitCode, String> {
     let limited = arguments.n.is_some() || arguments.secs.is_some();
     let budget = Budget {
         seed: arguments.seed,
-        cases: None,
         units: arguments.n.or((!limited).then_some(row.nightly)),
         time: arguments.secs.map(Duration::from_secs),
         jobs: arguments.jobs,
+        ..Budget::default()
     };
     let progress = Progress::new(row, &budget, arguments.quiet);
     let line = run(row, &budget, &progress);
     progress.finish();
-    report(row, &line, arguments.json)
+    if arguments.record {
+        results::record(&line.to_string()).map_err(|error| format!("fuzz/results.txt: {error}"))?;
+    }
+    print(row, &line, arguments.json)
 }
 
 /// Prints the line, then each failure with the command that replays it; failing seeds are kept.
-fn report(row: &Row, line: &Line, json: bool) -> Result<ExitCode, String> {
+fn print(row: &Row, line: &Line, json: bool) -> Result<ExitCode, String> {
     if json {
         println!("{}", line.json())
     } else {
@@ -104,6 +111,21 @@ fn replay_kept() -> Result<ExitCode, String> {
     }
     println!("kept={} bad={bad}", seeds.len());
     Ok(if bad == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn write_report(check: bool) -> Result<ExitCode, String> {
+    let text = report::text().map_err(|error| format!("fuzz/results.txt: {error}"))?;
+    if check {
+        let same = report::stands(&text).map_err(|error| format!("RELIABILITY.md: {error}"))?;
+        return if same {
+            Ok(ExitCode::SUCCESS)
+        } else {
+            Err("RELIABILITY.md is not what fuzz/results.txt gives; run `hunt report`".to_owned())
+        };
+    }
+    let path = report::write(&text).map_err(|error| format!("RELIABILITY.md: {error}"))?;
+    println!("{}", path.display());
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Succeeds if the row that must fail does.

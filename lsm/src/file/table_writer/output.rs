@@ -4,6 +4,7 @@
 
 use crate::base::error::{Error, Result};
 use crate::base::limits::IO_ALIGN;
+use crate::base::planted::{Bug, planted};
 use crate::io::{AlignedBuffer, Completion, Disk, File, OpenMode, Operation, Queue, Request};
 use std::io;
 use std::path::Path;
@@ -114,7 +115,9 @@ impl Output {
             )),
             Err(error) => Err(error),
         };
-        if let Err(error) = written {
+        if let Err(error) = written
+            && !planted(Bug::TableWriteErrorSwallowed)
+        {
             let error = Error::io("write", self.file.path(), error);
             self.failed = Some(error.clone());
             return Err(error);
@@ -134,6 +137,9 @@ impl Output {
         while self.wait()?.is_some() {}
         let path = self.file.path();
         self.file.set_size(size).map_err(|error| Error::io("truncate", path, error))?;
+        if planted(Bug::TableSyncSkipped) {
+            return Ok(());
+        }
         self.file.sync_data().map_err(|error| Error::io("sync", path, error))
     }
 }

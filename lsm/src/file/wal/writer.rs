@@ -5,6 +5,7 @@ use super::segment::{Segment, Slot, Span};
 use super::{Wal, WalOptions};
 use crate::base::error::{Error, Result};
 use crate::base::limits::IO_ALIGN;
+use crate::base::planted::{Bug, planted};
 use crate::file::name::{self, FileKind};
 use crate::format::log::LOG_HEADER_BYTES;
 use crate::io::{AlignedBuffer, Disk};
@@ -138,13 +139,24 @@ impl Wal {
         if self.durable.load(Ordering::Relaxed) >= target {
             return Ok(());
         }
+        if planted(Bug::AcknowledgedBeforeWrite) {
+            self.durable.store(target, Ordering::Release);
+            return Ok(());
+        }
         self.write_out(writer, target, true).map_err(|error| self.judge(error))?;
         for segment in writer.segments.iter_mut().filter(|segment| segment.unsynced) {
             let file = &segment.slot.file;
-            file.sync_data().map_err(|error| self.poison_sync(file.path(), error))?;
+            if planted(Bug::WalSyncSkipped) {
+                continue;
+            }
+            let mut synced = file.sync_data();
+            if synced.is_err() && planted(Bug::FailedSyncRetried) {
+                synced = file.sync_data();
+            }
+            synced.map_err(|error| self.poison_sync(file.path(), error))?;
             segment.unsynced = false;
         }
-        if writer.directory_dirty {
+        if writer.directory_dirty && !planted(Bug::WalDirectorySyncSkipped) {
             let result = self.disk.sync_directory(&self.directory);
             result.map_err(|error| self.poison_sync(&self.directory, error))?;
             writer.directory_dirty = false;
@@ -182,7 +194,11 @@ impl Wal {
             let segment = writer.segments.back_mut().expect("give_file left one");
             let offset = segment.offset(from);
             segment.unsynced |= !at_once;
-            segment.slot.write(offset, &writer.buffer, at_once)?;
+            if planted(Bug::DrainedBeforeWritten) {
+                self.drained.0.store(block_floor(end), Ordering::Release);
+            }
+            let durably = at_once && !planted(Bug::WalWriteNotDurable);
+            segment.slot.write(offset, &writer.buffer, durably)?;
             self.drained.0.store(block_floor(end), Ordering::Release);
             if end == upto {
                 return Ok(());

@@ -1,0 +1,168 @@
+//! `hunt planted`: wakes one planted bug after the other and looks which row catches it.
+//!
+//! The bugs are in the engine only where it was built with `--cfg planted`; a plain `hunt` builds such a one beside itself
+//! and hands over to it. Every bug is tried in a process of its own, so that nothing of one is left for the next, and so
+//! that one that hangs or dies counts as caught by the row that was running.
+
+use super::arguments::PlantedArguments;
+use std::process::ExitCode;
+
+#[cfg(not(planted))]
+pub(crate) fn run(arguments: &PlantedArguments) -> Result<ExitCode, String> {
+    use std::path::Path;
+    use std::process::Command;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    eprintln!("building the engine with planted bugs (--cfg planted, target/planted) ...");
+    let status = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()))
+        .current_dir(&root)
+        .env("RUSTFLAGS", "--cfg planted")
+        .args(["run", "--quiet", "--profile", "hunt", "-p", "treering-hunt"])
+        .args(["--target-dir", "target/planted", "--", "planted"])
+        .args(arguments.words())
+        .status()
+        .map_err(|error| format!("cargo cannot be started: {error}"))?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+#[cfg(planted)]
+pub(crate) use awake::run;
+
+#[cfg(planted)]
+mod awake {
+    use super::PlantedArguments;
+    use std::io::{BufRead, BufReader};
+    use std::process::{Child, Command, ExitCode, Stdio};
+    use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+    use std::time::Duration;
+    use treering_hunt::drive::{Budget, Row, Verdict, run as run_row};
+    use treering_hunt::results;
+    use treering_hunt::rows::ROWS;
+    use treering_lsm::base::planted::{BUGS, wake};
+
+    /// A row that says nothing for so long beyond its budget hangs.
+    const SILENCE_MAX: Duration = Duration::from_secs(90);
+
+    pub(crate) fn run(arguments: &PlantedArguments) -> Result<ExitCode, String> {
+        if let Some(name) = &arguments.only {
+            return alone(name, arguments);
+        }
+        let mut missed = Vec::new();
+        for (name, what) in BUGS {
+            let line = observe(name, arguments)?;
+            println!("{line}");
+            if line.contains("caught=no") {
+                eprintln!("MISSED {name}: {what}");
+                missed.push(*name);
+            }
+            if arguments.record {
+                results::record(&line).map_err(|error| format!("fuzz/results.txt: {error}"))?;
+            }
+        }
+        println!("planted={} missed={}", BUGS.len(), missed.len());
+        Ok(if missed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    /// Runs a bug in a process of its own; returns its line.
+    fn observe(name: &str, arguments: &PlantedArguments) -> Result<String, String> {
+        let program = std::env::current_exe().map_err(|error| error.to_string())?;
+        let mut child = Command::new(program)
+            .args(["planted", "--only", name, "--secs", &arguments.secs.to_string()])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| format!("cannot start a process for {name}: {error}"))?;
+        let lines = lines_of(&mut child);
+        let patience = Duration::from_secs(arguments.secs) + SILENCE_MAX;
+        let mut running = "nothing".to_owned();
+        loop {
+            match lines.recv_timeout(patience) {
+                Ok(line) if line.starts_with("planted=") => {
+                    let _it_is_done = child.wait();
+                    return Ok(line);
+                }
+                Ok(line) => running = line.trim_start_matches("running ").to_owned(),
+                Err(RecvTimeoutError::Timeout) => {
+                    let _it_may_have_ended = child.kill();
+                    let _reaped = child.wait();
+                    return Ok(format!("planted={name} caught=yes {running} how=hang"));
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    let status = child.wait().map_err(|error| error.to_string())?;
+                    if running == "nothing" {
+                        return Err(format!("the process for {name} ended early: {status}"));
+                    }
+                    return Ok(format!("planted={name} caught=yes {running} how=died"));
+                }
+            }
+        }
+    }
+
+    fn lines_of(child: &mut Child) -> Receiver<String> {
+        let (sender, receiver) = channel();
+        if let Some(output) = child.stdout.take() {
+            let read = move || {
+                for line in BufReader::new(output).lines().map_while(Result::ok) {
+                    if sender.send(line).is_err() {
+                        return;
+                    }
+                }
+            };
+            // It ends when the child closes its output; without it the receiver sees the end at once.
+            let _reader = std::thread::Builder::new().spawn(read);
+        }
+        receiver
+    }
+
+    /// Wakes the bug in this process and runs row after row until one is red.
+    fn alone(name: &str, arguments: &PlantedArguments) -> Result<ExitCode, String> {
+        if !wake(Some(name)) {
+            let names: Vec<&str> = BUGS.iter().map(|(name, _)| *name).collect();
+            return Err(format!("there is no bug {name:?}; there are: {}", names.join(", ")));
+        }
+        let expected = expected_row(name);
+        let mut order: Vec<&Row> = ROWS.iter().collect();
+        order.sort_by_key(|row| Some(row.number) != expected);
+        let mut tried = 0;
+        for row in order {
+            println!("running row={} name={}", row.number, row.name);
+            let budget = Budget {
+                seed: 1,
+                time: Some(Duration::from_secs(arguments.secs)),
+                failures: Some(1),
+                ..Budget::default()
+            };
+            let line = run_row(row, &budget, &());
+            tried += line.cases;
+            if line.verdict == Verdict::Bad {
+                let why = line.failures.first().map_or("", |(_, why)| why.as_str());
+                eprintln!("{name}: row {} ({}): {why}", row.number, row.name);
+                println!(
+                    "planted={name} caught=yes row={} name={} cases={} tried={tried} secs={:.1}",
+                    row.number, row.name, line.cases, line.seconds
+                );
+                return Ok(ExitCode::SUCCESS);
+            }
+        }
+        println!("planted={name} caught=no tried={tried}");
+        Ok(ExitCode::FAILURE)
+    }
+
+    /// The row that should catch it, to be tried first. It saves time; a wrong guess costs some.
+    fn expected_row(name: &str) -> Option<u8> {
+        Some(match name {
+            "failed-sync-retried" => 6,
+            "wal-error-forgotten" | "manifest-error-forgotten" | "no-space-poisons" => 5,
+            "short-read-ignored" | "short-write-ignored" | "table-write-error-swallowed" => 5,
+            "drained-before-written" => 5,
+            "promise-ignored" | "fragment-checksum-skipped" => 7,
+            "manifest-checksum-skipped" | "block-checksum-skipped" => 7,
+            "place-ignored" => 8,
+            "tombstone-dropped-early" | "snapshots-ignored" | "filter-forgets-key" => 9,
+            "upper-bound-ignored" => 9,
+            "cancelled-is-done" => 12,
+            "batch-published-early" => 11,
+            "epoch-not-raised" => 2,
+            _ => 1,
+        })
+    }
+}
