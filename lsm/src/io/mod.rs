@@ -1,8 +1,8 @@
 //! Floor 1: the one door to files. Everything above reaches storage through [`Disk`], [`File`] and [`Queue`].
 //!
 //! Bodies: `uring` (real files; queued requests go through an io_uring), `posix` (real files; queued requests go
-//! through threads) and `sim` (memory with a volatile and a durable half, for tests). A single blocking read or write is
-//! a plain system call in both real bodies: at queue depth 1 that beats the ring.
+//! through threads), `sim` (memory with a volatile and a durable half, for tests) and `fault` (any of them, with faults in front). A
+//! single blocking read or write is a plain system call in both real bodies: at queue depth 1 that beats the ring.
 //!
 //! Promises, for every body:
 //! 1. A queued request owns its buffer from `push` until its completion hands it back.
@@ -10,9 +10,13 @@
 //!    request is carried out whole: it completes with fewer bytes than asked only for a read that met the end of file.
 //! 3. Data is durable after `sync_data` of the file (or a write with `durable` set, for the bytes of that write alone), a name after
 //!    `sync_directory` of its parent. A directory is durable once it is made. Nothing else makes anything durable.
-//! 4. EINTR never leaves this floor. All other errors do, as they came.
+//! 4. EINTR never leaves this floor. All other errors of plain calls do, as they came, EAGAIN and ECANCELED too: a blocking call on a
+//!    regular file has no reason to say either, so there is nothing to wait for. Where a *ring* says one of them for a request,
+//!    the request has not been carried out and is given to one plain call, whose word is final.
+//! 5. A transfer that moves no whole unit is repeated [`STALL_COUNT_MAX`] times and is then an error (`WriteZero`).
 
 pub mod buffer;
+pub mod fault;
 pub mod posix;
 pub mod sim;
 pub mod uring;
@@ -21,6 +25,7 @@ mod choose;
 
 use crate::base::limits::IO_ALIGN;
 use crate::base::planted::{Bug, planted};
+use std::any::Any;
 use std::fmt::Debug;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,6 +33,9 @@ use std::sync::Arc;
 
 pub use buffer::AlignedBuffer;
 pub use choose::choose;
+
+/// Tries of a transfer that moves no whole unit, before it counts as failed.
+pub const STALL_COUNT_MAX: usize = 8;
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -58,7 +66,7 @@ impl OpenMode {
 
 /// A directory tree of files: a real one or a simulated one.
 pub trait Disk: Send + Sync + Debug {
-    /// Name of the body, for stats and the log: "uring", "posix", "sim".
+    /// Name of the body, for stats and the log: "uring", "posix", "sim", "fault".
     fn name(&self) -> &'static str;
     /// Makes a directory and its parents, durably; fine if it is there.
     fn create_directory(&self, path: &Path) -> io::Result<()>;
@@ -84,7 +92,8 @@ pub trait Disk: Send + Sync + Debug {
 }
 
 /// An open file. All methods take offsets, so any number of threads may use it at once.
-pub trait File: Send + Sync + Debug {
+/// (`Any`, so that a queue knows the files of its own disk again.)
+pub trait File: Any + Send + Sync + Debug {
     /// The path it was opened by, for error messages.
     fn path(&self) -> &Path;
     /// Reads up to `buffer.len()` bytes; 0 at the end of file.
@@ -100,7 +109,7 @@ pub trait File: Send + Sync + Debug {
     fn set_size(&self, size: u64) -> io::Result<()>;
     /// True where offsets, lengths and addresses must be aligned.
     fn direct(&self) -> bool;
-    /// The descriptor, for a ring; `None` for a simulated file.
+    /// The descriptor, for a ring; `None` for a file that a ring must not touch.
     fn descriptor(&self) -> Option<std::os::fd::RawFd>;
 }
 
@@ -170,6 +179,8 @@ pub trait Queue: Debug + Send {
 pub(crate) enum Progress {
     /// Carry on from here: bytes done so far.
     More(usize),
+    /// No whole unit was moved; the same transfer is to be tried again, but not for ever.
+    Stalled,
     /// Finished with so many bytes.
     Done(usize),
 }
@@ -193,7 +204,7 @@ pub(crate) fn progress(
     match operation {
         Operation::Read if count == 0 => return Ok(Progress::Done(total)),
         Operation::Read => {}
-        Operation::Write if count == 0 => return Err(took_nothing()),
+        Operation::Write if count == 0 => return Ok(Progress::Stalled),
         Operation::Write => {}
     }
     if !file.direct() || total.is_multiple_of(IO_ALIGN) {
@@ -203,43 +214,54 @@ pub(crate) fn progress(
         return Ok(Progress::Done(total));
     }
     let whole = total / IO_ALIGN * IO_ALIGN;
-    if whole > done { Ok(Progress::More(whole)) } else { Err(took_nothing()) }
+    Ok(if whole > done { Progress::More(whole) } else { Progress::Stalled })
 }
 
 fn took_nothing() -> io::Error {
     io::Error::new(io::ErrorKind::WriteZero, "the device moved no whole unit of bytes")
 }
 
-/// Reads until `buffer` is full or the file ends; returns the bytes read.
-pub fn read_full(file: &dyn File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-    let (mut done, length) = (0, buffer.len());
+/// Makes transfers until `length` bytes are done or the file ends; `transfer` moves some of what is left after so many bytes.
+fn transfer_all(
+    file: &dyn File,
+    operation: Operation,
+    offset: u64,
+    length: usize,
+    mut transfer: impl FnMut(usize) -> io::Result<usize>,
+) -> io::Result<usize> {
+    let (mut done, mut stalls) = (0, 0);
     while done < length {
-        let count = file.read_at(offset + done as u64, &mut buffer[done..])?;
-        if planted(Bug::ShortReadIgnored) {
+        let count = transfer(done)?;
+        let ignored = match operation {
+            Operation::Read => Bug::ShortReadIgnored,
+            Operation::Write => Bug::ShortWriteIgnored,
+        };
+        if planted(ignored) {
             return Ok(length);
         }
-        match progress(file, Operation::Read, offset, length, done, count)? {
-            Progress::More(total) => done = total,
+        match progress(file, operation, offset, length, done, count)? {
+            Progress::More(total) => (done, stalls) = (total, 0),
+            Progress::Stalled if stalls < STALL_COUNT_MAX => stalls += 1,
+            Progress::Stalled => return Err(took_nothing()),
             Progress::Done(total) => return Ok(total),
         }
     }
     Ok(done)
 }
 
+/// Reads until `buffer` is full or the file ends; returns the bytes read.
+pub fn read_full(file: &dyn File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    transfer_all(file, Operation::Read, offset, buffer.len(), |done| {
+        file.read_at(offset + done as u64, &mut buffer[done..])
+    })
+}
+
 /// Writes all of `bytes`.
 pub fn write_full(file: &dyn File, offset: u64, bytes: &[u8], durable: bool) -> io::Result<()> {
-    let (mut done, length) = (0, bytes.len());
-    while done < length {
-        let count = file.write_at(offset + done as u64, &bytes[done..], durable)?;
-        if planted(Bug::ShortWriteIgnored) {
-            break;
-        }
-        match progress(file, Operation::Write, offset, length, done, count)? {
-            Progress::More(total) => done = total,
-            Progress::Done(_) => break,
-        }
-    }
-    Ok(())
+    transfer_all(file, Operation::Write, offset, bytes.len(), |done| {
+        file.write_at(offset + done as u64, &bytes[done..], durable)
+    })
+    .map(|_all| ())
 }
 
 /// Carries out what is left of a request by blocking calls, after `done` bytes of it.

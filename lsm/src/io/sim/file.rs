@@ -1,10 +1,10 @@
 //! An open file of the simulated disk.
 
-use super::fault::Call;
 use super::inode::Standing;
 use super::names::FileId;
 use super::state::{Request, State, Verdict, errno};
 use crate::base::limits::IO_ALIGN;
+use crate::io::fault::{Call, Target, flip};
 use crate::io::{File, OpenMode};
 use parking_lot::Mutex;
 use std::fmt;
@@ -37,12 +37,13 @@ impl SimFile {
     }
 
     fn request(&self, call: Call) -> Request<'_> {
-        Request::named(call, &self.normal_path)
+        Request::of(Target::named(call, &self.normal_path))
     }
 
     fn transfer(&self, call: Call, offset: u64, bytes: &[u8], checksum: u32) -> Request<'_> {
         let unit = if self.mode.direct { IO_ALIGN } else { 1 };
-        Request { offset, length: bytes.len(), checksum, unit, ..self.request(call) }
+        let target = Target { length: bytes.len(), unit, ..Target::named(call, &self.normal_path) };
+        Request { target, offset, checksum }
     }
 
     /// A direct file refuses what a device would refuse, at the coarsest alignment that one may have.
@@ -100,12 +101,11 @@ impl File for SimFile {
             Verdict::Cut => return Err(errno(libc::EIO)),
             Verdict::Fail(code) => return Err(errno(code)),
             Verdict::Short(length) => length,
-            Verdict::Proceed | Verdict::Flip => buffer.len(),
+            Verdict::Proceed | Verdict::Flip | Verdict::Ignore => buffer.len(),
         };
         let count = state.inode(self.id).read(offset, &mut buffer[..length]);
         if matches!(verdict, Verdict::Flip) && count > 0 {
-            let bit = state.random.below(count as u64 * 8);
-            buffer[(bit / 8) as usize] ^= 1 << (bit % 8);
+            flip(buffer, state.random.below(count as u64 * 8));
         }
         Ok(count)
     }
@@ -123,15 +123,15 @@ impl File for SimFile {
             }
             Verdict::Fail(code) => return Err(errno(code)),
             Verdict::Short(length) => length,
-            Verdict::Proceed | Verdict::Flip => bytes.len(),
+            Verdict::Proceed | Verdict::Flip | Verdict::Ignore => bytes.len(),
         };
         let length = self.fit(&mut state, offset, length)?;
+        let durable = durable && !matches!(verdict, Verdict::Ignore);
         let standing = if durable { Standing::Durable } else { Standing::Pending };
         let sequence = state.sequence();
         if matches!(verdict, Verdict::Flip) {
             let mut damaged = bytes[..length].to_vec();
-            let bit = state.random.below(length as u64 * 8);
-            damaged[(bit / 8) as usize] ^= 1 << (bit % 8);
+            flip(&mut damaged, state.random.below(length as u64 * 8));
             state.inode(self.id).write(sequence, offset, &damaged, standing);
         } else {
             state.inode(self.id).write(sequence, offset, &bytes[..length], standing);
@@ -144,12 +144,11 @@ impl File for SimFile {
         match state.begin(&self.request(Call::Sync))? {
             Verdict::Cut => Err(errno(libc::EIO)),
             Verdict::Fail(code) => {
-                if !matches!(code, libc::EAGAIN | libc::ECANCELED) {
-                    state.inode(self.id).abandon();
-                }
+                state.inode(self.id).abandon();
                 Err(errno(code))
             }
-            Verdict::Proceed | Verdict::Short(_) | Verdict::Flip => {
+            Verdict::Ignore => Ok(()),
+            _ => {
                 let sequence = state.sequence();
                 state.inode(self.id).sync(sequence);
                 Ok(())
@@ -162,7 +161,7 @@ impl File for SimFile {
         match state.begin(&self.request(Call::Size))? {
             Verdict::Cut => Err(errno(libc::EIO)),
             Verdict::Fail(code) => Err(errno(code)),
-            Verdict::Proceed | Verdict::Short(_) | Verdict::Flip => Ok(state.inode(self.id).size()),
+            _ => Ok(state.inode(self.id).size()),
         }
     }
 
@@ -174,7 +173,7 @@ impl File for SimFile {
             Verdict::Fail(code) => return Err(errno(code)),
             Verdict::Cut if state.random.one_in(2) => return Err(errno(libc::EIO)),
             Verdict::Cut => Err(errno(libc::EIO)),
-            Verdict::Proceed | Verdict::Short(_) | Verdict::Flip => Ok(()),
+            _ => Ok(()),
         };
         let old = state.inode(self.id).size();
         if !state.take_space(size.saturating_sub(old)) {

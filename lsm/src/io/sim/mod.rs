@@ -21,7 +21,6 @@
 //! Left out: permissions, links, timing. Space is accounted by file size, holes included. Directories are durable once made (as the
 //! trait says); there is no way to remove one.
 
-mod fault;
 mod file;
 mod image;
 mod inode;
@@ -32,9 +31,10 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub use fault::{Call, Fault};
+pub use super::fault::{Call, Fault, FaultKind, Fired};
 pub use image::{LossModel, PendingChange};
 
+use super::fault::Target;
 use super::{Disk, File, Lock, OpenMode, Queue, SharedMap};
 use file::SimFile;
 use map::SimMap;
@@ -110,7 +110,12 @@ impl SimDisk {
 
     /// Faults that have fired, refusals for lack of space included. A run with 0 here has proved nothing.
     pub fn fired(&self) -> u64 {
-        self.state.lock().fired
+        self.state.lock().faults.fired.total()
+    }
+
+    /// Faults that have fired, by call and kind.
+    pub fn fired_by(&self) -> Fired {
+        self.state.lock().faults.fired.clone()
     }
 
     /// Limits the space left; `None` takes the limit away.
@@ -171,7 +176,7 @@ impl SimDisk {
         body: impl FnOnce(&mut State) -> io::Result<T>,
     ) -> io::Result<T> {
         let mut state = self.state.lock();
-        match state.begin(&Request::named(call, path))? {
+        match state.begin(&Request::of(Target::named(call, path)))? {
             Verdict::Cut => {
                 if state.random.one_in(2) {
                     let _the_cut_wins = body(&mut state);
@@ -179,7 +184,7 @@ impl SimDisk {
                 Err(errno(libc::EIO))
             }
             Verdict::Fail(code) => Err(errno(code)),
-            Verdict::Proceed | Verdict::Short(_) | Verdict::Flip => body(&mut state),
+            _ => body(&mut state),
         }
     }
 }
@@ -249,10 +254,11 @@ impl Disk for SimDisk {
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         let path = normal(path);
         let mut state = self.state.lock();
-        match state.begin(&Request::named(Call::SyncDirectory, &path))? {
+        match state.begin(&Request::of(Target::named(Call::SyncDirectory, &path)))? {
             Verdict::Cut => Err(errno(libc::EIO)),
             Verdict::Fail(code) => Err(errno(code)),
-            Verdict::Proceed | Verdict::Short(_) | Verdict::Flip => state.sync_directory(&path),
+            Verdict::Ignore => Ok(()),
+            _ => state.sync_directory(&path),
         }
     }
 

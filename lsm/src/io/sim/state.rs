@@ -1,10 +1,10 @@
 //! Everything that a simulated disk holds, behind one mutex: names, files, locks, faults and the count of calls.
 
-use super::fault::{Call, Fault, Faults};
 use super::inode::{Inode, Standing};
 use super::map::MapMemory;
 use super::names::{FileId, NameChange, Names};
 use crate::base::random::Random;
+use crate::io::fault::{Call, Fault, FaultKind, Faults, Target};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
@@ -19,27 +19,15 @@ pub(super) fn errno(code: i32) -> io::Error {
 
 /// A call as it is counted, traced and judged.
 pub(super) struct Request<'a> {
-    pub(super) call: Call,
-    pub(super) path: &'a Path,
+    pub(super) target: Target<'a>,
     pub(super) offset: u64,
-    pub(super) length: usize,
     /// CRC of the bytes of a write.
     pub(super) checksum: u32,
-    /// Transfers are whole multiples of this.
-    pub(super) unit: usize,
 }
 
 impl<'a> Request<'a> {
-    /// A call without bytes.
-    pub(super) fn named(call: Call, path: &'a Path) -> Request<'a> {
-        Request { call, path, offset: 0, length: 0, checksum: 0, unit: 1 }
-    }
-
-    /// The length of a short transfer, if it can be shortened at all.
-    fn shortened(&self) -> Option<usize> {
-        let half = self.length / 2 / self.unit * self.unit;
-        let transfers = matches!(self.call, Call::Read | Call::Write | Call::WriteDurable);
-        (transfers && half > 0).then_some(half)
+    pub(super) fn of(target: Target<'a>) -> Request<'a> {
+        Request { target, offset: 0, checksum: 0 }
     }
 }
 
@@ -51,6 +39,8 @@ pub(super) enum Verdict {
     Fail(i32),
     Short(usize),
     Flip,
+    /// Says Ok and makes nothing durable.
+    Ignore,
 }
 
 pub(super) struct State {
@@ -66,7 +56,8 @@ pub(super) struct State {
     pub(super) cut_at: Option<u64>,
     pub(super) dead: bool,
     pub(super) faults: Faults,
-    pub(super) fired: u64,
+    /// The call that is being carried out, for the counts.
+    call: Call,
     pub(super) trace: u64,
     next_file: FileId,
     next_sequence: u64,
@@ -86,7 +77,7 @@ impl State {
             cut_at: None,
             dead: false,
             faults: Faults::default(),
-            fired: 0,
+            call: Call::List,
             trace: 0,
             next_file: 1,
             next_sequence: 1,
@@ -110,6 +101,7 @@ impl State {
     pub(super) fn begin(&mut self, request: &Request<'_>) -> io::Result<Verdict> {
         let index = self.io_count;
         self.io_count += 1;
+        self.call = request.target.call;
         self.add_to_trace(request);
         if self.dead {
             return Err(errno(libc::EIO));
@@ -123,28 +115,24 @@ impl State {
             self.dead = true;
             return Ok(Verdict::Cut);
         }
-        let transfers = request.length > 0;
-        let fault = self.faults.take(index, request.call, request.path, |fault| match fault {
-            Fault::Error(_) => true,
-            Fault::Short => request.shortened().is_some(),
-            Fault::Flip => transfers,
-        });
-        self.fired += u64::from(fault.is_some());
-        Ok(match fault {
-            // The real bodies try again; the second try succeeds.
-            None | Some(Fault::Error(libc::EINTR)) => Verdict::Proceed,
+        Ok(match self.faults.take(index, &request.target) {
+            // The real bodies try again; the second try succeeds. There is no time here to delay.
+            None | Some(Fault::Error(libc::EINTR) | Fault::Delay(_)) => Verdict::Proceed,
             Some(Fault::Error(code)) => Verdict::Fail(code),
-            Some(Fault::Short) => Verdict::Short(request.shortened().unwrap_or(request.length)),
+            Some(Fault::Short) => {
+                Verdict::Short(request.target.shortened().unwrap_or(request.target.length))
+            }
             Some(Fault::Flip) => Verdict::Flip,
+            Some(Fault::SyncIgnored) => Verdict::Ignore,
         })
     }
 
     fn add_to_trace(&mut self, request: &Request<'_>) {
         let mut bytes = Vec::with_capacity(64);
-        bytes.push(request.call as u8);
-        bytes.extend_from_slice(request.path.as_os_str().as_encoded_bytes());
+        bytes.push(request.target.call as u8);
+        bytes.extend_from_slice(request.target.path.as_os_str().as_encoded_bytes());
         bytes.extend_from_slice(&request.offset.to_le_bytes());
-        bytes.extend_from_slice(&(request.length as u64).to_le_bytes());
+        bytes.extend_from_slice(&(request.target.length as u64).to_le_bytes());
         bytes.extend_from_slice(&request.checksum.to_le_bytes());
         self.trace = xxhash_rust::xxh3::xxh3_64_with_seed(&bytes, self.trace);
     }
@@ -233,7 +221,7 @@ impl State {
     pub(super) fn take_space(&mut self, bytes: u64) -> bool {
         match &mut self.free {
             Some(free) if *free < bytes => {
-                self.fired += 1;
+                self.faults.fired.add(self.call, FaultKind::Full);
                 false
             }
             Some(free) => {

@@ -121,6 +121,7 @@ impl UringQueue {
                 self.put(slot, in_flight);
                 return;
             }
+            Ok(Progress::Stalled) => carry_out(request, *done),
             Ok(Progress::Done(total)) => Ok(total),
             Err(error) => Err(error),
         };
