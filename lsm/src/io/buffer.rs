@@ -43,6 +43,16 @@ impl AlignedBuffer {
         buffer
     }
 
+    /// Takes back a buffer that was forgotten.
+    ///
+    /// # Safety
+    /// `pointer` is that of a buffer made by [`zeroed`](AlignedBuffer::zeroed) with this `length`, which nobody drops.
+    pub(in crate::io) unsafe fn reclaim(pointer: *mut u8, length: usize) -> AlignedBuffer {
+        let capacity = length.max(1).next_multiple_of(IO_ALIGN);
+        let pointer = NonNull::new(pointer).expect("the pointer of a buffer");
+        AlignedBuffer { pointer, capacity, length }
+    }
+
     /// Bytes it can hold.
     pub fn capacity(&self) -> usize {
         self.capacity

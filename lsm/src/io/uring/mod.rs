@@ -14,6 +14,7 @@
 //! Left out: SQPOLL (burns a core), linked write and fsync (a short write breaks the chain), registered files and buffers (others
 //! report gains of 0 to 2 % for most loads; not measured here, and they would need the plain path as well).
 
+pub mod contract;
 mod queue;
 mod ring;
 #[cfg(test)]
@@ -22,7 +23,7 @@ mod tests;
 use super::posix::PosixDisk;
 use super::{Disk, File, Lock, OpenMode, Queue, SharedMap};
 use queue::UringQueue;
-use ring::Ring;
+use ring::{Kernel, Ring};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;

@@ -4,18 +4,27 @@
 //!   push ──> staged ──> (submit, wait) ──> ring ──> ready ──> wait
 //!              └── alone at wait, or a buffered write: plain system call ──┘
 //! ```
+//!
+//! What the ring may say of a transfer, and what becomes of it:
+//!
+//! | result | meaning | done |
+//! | --- | --- | --- |
+//! | all bytes | | completes |
+//! | some bytes | interrupted, or the end of the file | the rest goes into the ring again |
+//! | 0, or less than a unit | the end of the file, or nothing moved | one plain call decides |
+//! | EAGAIN, EINTR, ECANCELED | not carried out: it would block, or its worker is going | one plain call decides |
+//! | any other error | | completes with it |
+//!
+//! A plain call is [`carry_out`]: it is bounded, and reads and writes at offsets may be repeated without harm. A failure of the
+//! ring itself ends every request in it with that error.
 
-use super::ring::{ENTRY_COUNT_MAX, Ring};
+use super::ring::{ENTRY_COUNT_MAX, Kernel, Transfer};
 use crate::base::planted::{Bug, planted};
 use crate::io::{AlignedBuffer, Completion, Operation, Progress, Queue, Request};
 use crate::io::{carry_out, progress};
-use io_uring::{opcode, squeue, types};
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-
-/// Longest transfer of one entry; the rest follows in another.
-const TRANSFER_BYTES_MAX: usize = 1 << 30;
 
 /// A request in the ring.
 struct InFlight {
@@ -24,9 +33,9 @@ struct InFlight {
     done: usize,
 }
 
-pub(super) struct UringQueue {
+pub(super) struct UringQueue<K: Kernel> {
     /// `None` once it has failed; everything is then a plain system call.
-    ring: Option<Ring>,
+    ring: Option<K>,
     depth: usize,
     staged: VecDeque<Request>,
     slots: Vec<Option<InFlight>>,
@@ -36,8 +45,8 @@ pub(super) struct UringQueue {
     ready: VecDeque<Completion>,
 }
 
-impl UringQueue {
-    pub(super) fn new(ring: Ring, depth: usize) -> UringQueue {
+impl<K: Kernel> UringQueue<K> {
+    pub(super) fn new(ring: K, depth: usize) -> UringQueue<K> {
         let depth = depth.clamp(1, ENTRY_COUNT_MAX).min(ring.entries());
         UringQueue {
             ring: Some(ring),
@@ -75,11 +84,11 @@ impl UringQueue {
     /// Puts a request, or what is left of it, into the submission queue under its slot.
     fn put(&mut self, slot: usize, mut in_flight: InFlight) {
         let Some(ring) = &mut self.ring else { return };
-        let entry = entry(&mut in_flight).user_data(slot as u64);
+        let transfer = transfer::<K>(slot, &mut in_flight);
         self.slots[slot] = Some(in_flight);
         // SAFETY: the slab owns the buffer and keeps the file open until the completion, or leaks both; one entry is in
         // flight for each occupied slot, of which there are at most `depth`, which is at most the ring's entries.
-        unsafe { ring.push(&entry) };
+        unsafe { ring.push(&transfer) };
     }
 
     /// Enters the kernel; if the ring fails, ends all its requests.
@@ -92,7 +101,7 @@ impl UringQueue {
 
     /// Takes every completion that is there.
     fn reap(&mut self) {
-        while let Some((slot, result)) = self.ring.as_mut().and_then(Ring::pop) {
+        while let Some((slot, result)) = self.ring.as_mut().and_then(K::pop) {
             let slot = slot as usize;
             let in_flight = self.slots.get_mut(slot).and_then(Option::take);
             let in_flight = in_flight.expect("the kernel answers each entry once");
@@ -105,13 +114,13 @@ impl UringQueue {
         let InFlight { request, done } = &mut in_flight;
         let (length, operation, offset) = (request.buffer.len(), request.operation, request.offset);
         let step = match usize::try_from(result) {
+            Ok(0) => Ok(Progress::Stalled),
             Ok(count) => progress(&*request.file, operation, offset, length, *done, count),
-            // The ring would not do it now; the plain call waits as long as it takes.
-            Err(_) if matches!(-result, libc::EAGAIN | libc::EINTR) => {
-                carry_out(request, *done).map(Progress::Done)
-            }
             Err(_) if -result == libc::ECANCELED && planted(Bug::CancelledIsDone) => {
                 Ok(Progress::Done(length))
+            }
+            Err(_) if matches!(-result, libc::EAGAIN | libc::EINTR | libc::ECANCELED) => {
+                Ok(Progress::Stalled)
             }
             Err(_) => Err(io::Error::from_raw_os_error(-result)),
         };
@@ -170,24 +179,18 @@ impl UringQueue {
     }
 }
 
-/// The entry for what is left of a request.
-fn entry(in_flight: &mut InFlight) -> squeue::Entry {
+/// The transfer of what is left of a request.
+fn transfer<K: Kernel>(slot: usize, in_flight: &mut InFlight) -> Transfer {
     let InFlight { request, done } = in_flight;
     let descriptor = request.file.descriptor().expect("push turned other files away");
+    let offset = request.offset + *done as u64;
     let rest = &mut request.buffer[*done..];
-    let length = rest.len().min(TRANSFER_BYTES_MAX) as u32;
-    let (pointer, offset) = (rest.as_mut_ptr(), request.offset + *done as u64);
-    match request.operation {
-        Operation::Read => {
-            opcode::Read::new(types::Fd(descriptor), pointer, length).offset(offset).build()
-        }
-        Operation::Write => {
-            opcode::Write::new(types::Fd(descriptor), pointer, length).offset(offset).build()
-        }
-    }
+    let length = rest.len().min(K::TRANSFER_BYTES_MAX) as u32;
+    let (operation, pointer) = (request.operation, rest.as_mut_ptr());
+    Transfer { slot: slot as u64, operation, descriptor, offset, pointer, length }
 }
 
-impl Queue for UringQueue {
+impl<K: Kernel> Queue for UringQueue<K> {
     fn push(&mut self, request: Request) {
         let buffered_write = request.operation == Operation::Write && !request.file.direct();
         if buffered_write || request.file.descriptor().is_none() || request.buffer.is_empty() {
@@ -224,7 +227,7 @@ impl Queue for UringQueue {
     }
 }
 
-impl Drop for UringQueue {
+impl<K: Kernel> Drop for UringQueue<K> {
     fn drop(&mut self) {
         self.move_staged();
         while self.in_ring > 0 {
@@ -237,7 +240,7 @@ impl Drop for UringQueue {
     }
 }
 
-impl fmt::Debug for UringQueue {
+impl<K: Kernel> fmt::Debug for UringQueue<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (staged, ring, ready) = (self.staged.len(), self.in_ring, self.ready.len());
         write!(f, "UringQueue({staged} staged, {ring} in the ring, {ready} ready)")

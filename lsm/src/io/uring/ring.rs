@@ -1,8 +1,13 @@
 //! One io_uring, made with the best flags that the kernel takes, and the idle rings of this thread.
+//!
+//! The queue sees it through [`Kernel`], so that `contract` can put a ring in its place that answers as badly as a kernel may.
+//! The queue is monomorphised over it; the real one costs no indirection.
 
+use crate::io::Operation;
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use std::cell::RefCell;
 use std::io;
+use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Entries of the largest ring; deeper queues wait inside `push`.
@@ -12,7 +17,73 @@ const ENTRY_COUNT_MIN: usize = 64;
 /// Idle rings that a thread keeps.
 const IDLE_RINGS_MAX: usize = 3;
 /// Tries of an enter that the kernel answers with "busy" or "no memory now" before the ring counts as failed.
-const BUSY_TRIES_MAX: usize = 10_000;
+pub(super) const BUSY_TRIES_MAX: usize = 10_000;
+
+/// One transfer, as a ring is asked for it.
+pub(super) struct Transfer {
+    /// Comes back with the completion.
+    pub(super) slot: u64,
+    pub(super) operation: Operation,
+    pub(super) descriptor: RawFd,
+    pub(super) offset: u64,
+    pub(super) pointer: *mut u8,
+    pub(super) length: u32,
+}
+
+/// The kernel's side of a queue: a submission queue, a completion queue, and the call that moves them.
+pub(super) trait Kernel: Send + Sized {
+    /// Longest transfer of one entry, a multiple of `IO_ALIGN`; the rest follows in another.
+    const TRANSFER_BYTES_MAX: usize;
+
+    /// Requests that may be in flight.
+    fn entries(&self) -> usize;
+
+    /// Queues an entry for the next [`enter`](Kernel::enter).
+    ///
+    /// # Safety
+    /// What the entry points to must live until its completion was seen, or for ever. No more entries are in flight than
+    /// [`entries`](Kernel::entries).
+    unsafe fn push(&mut self, transfer: &Transfer);
+
+    /// One system call that submits what was pushed and waits for `wanted` completions. It may submit a part only.
+    fn enter_once(&mut self, wanted: usize) -> io::Result<()>;
+
+    /// Whether something was pushed and is not submitted.
+    fn has_unsubmitted(&mut self) -> bool;
+
+    /// Whether [`pop`](Kernel::pop) has something.
+    fn has_completion(&mut self) -> bool;
+
+    /// The next completion that is there: its slot and result.
+    fn pop(&mut self) -> Option<(u64, i32)>;
+
+    /// Lets others run before the next try.
+    fn pause(&mut self);
+
+    /// Takes the ring back for the next queue. Nothing may be in flight or unsubmitted.
+    fn give_back(self);
+
+    /// Submits what was pushed and waits for `wanted` completions. It may leave both to the next call, if completions are there to be taken.
+    ///
+    /// # Errors
+    /// The ring is unusable, and what becomes of the requests in flight is unknown.
+    fn enter(&mut self, wanted: usize) -> io::Result<()> {
+        for _ in 0..BUSY_TRIES_MAX {
+            match self.enter_once(wanted) {
+                Ok(()) if !self.has_unsubmitted() => return Ok(()),
+                Ok(()) => {}
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EINTR) => {}
+                    // Completions are waiting to be taken, or memory is short for a moment.
+                    Some(libc::EBUSY | libc::EAGAIN) if self.has_completion() => return Ok(()),
+                    Some(libc::EBUSY | libc::EAGAIN) => self.pause(),
+                    _ => return Err(error),
+                },
+            }
+        }
+        Err(io::Error::from_raw_os_error(libc::EBUSY))
+    }
+}
 
 /// How a ring is set up, best first.
 #[derive(Clone, Copy, Debug)]
@@ -53,17 +124,6 @@ impl Ring {
         }
     }
 
-    /// Keeps the ring for this thread's next queue. Nothing may be in flight or unsubmitted.
-    pub(super) fn give_back(self) {
-        // While the thread is ending there is no next queue; the ring is closed.
-        let _ending = IDLE.try_with(|idle| {
-            let mut idle = idle.borrow_mut();
-            if idle.len() < IDLE_RINGS_MAX {
-                idle.push(self);
-            }
-        });
-    }
-
     fn new(entries: u32) -> io::Result<Ring> {
         let mut refusal = io::Error::from_raw_os_error(libc::EINVAL);
         let first = FLAVOUR.load(Ordering::Relaxed);
@@ -88,60 +148,22 @@ impl Ring {
         Err(refusal)
     }
 
-    /// Requests that may be in flight.
-    pub(super) fn entries(&self) -> usize {
-        self.ring.params().sq_entries() as usize
-    }
-
-    /// Queues an entry for the next [`enter`](Ring::enter).
-    ///
-    /// # Safety
-    /// What the entry points to must live until its completion was seen, or for ever. No more entries are in flight than
-    /// [`entries`](Ring::entries).
-    pub(super) unsafe fn push(&mut self, entry: &squeue::Entry) {
-        // SAFETY: the caller answers for the entry.
-        unsafe { self.ring.submission().push(entry) }
-            .expect("no more than `entries` are in flight, so one is free");
-    }
-
-    /// Submits what was pushed and waits for `wanted` completions.
-    ///
-    /// # Errors
-    /// The ring is unusable, and what becomes of the requests in flight is unknown.
-    pub(super) fn enter(&mut self, wanted: usize) -> io::Result<()> {
-        for _ in 0..BUSY_TRIES_MAX {
-            match self.ring.submit_and_wait(wanted) {
-                Ok(_) if self.ring.submission().is_empty() => return Ok(()),
-                Ok(_) => {}
-                Err(error) => match error.raw_os_error() {
-                    Some(libc::EINTR) => {}
-                    // Completions are waiting to be taken, or memory is short for a moment.
-                    Some(libc::EBUSY | libc::EAGAIN) if !self.ring.completion().is_empty() => {
-                        return Ok(());
-                    }
-                    Some(libc::EBUSY | libc::EAGAIN) => std::thread::yield_now(),
-                    _ => return Err(error),
-                },
-            }
-        }
-        Err(io::Error::from_raw_os_error(libc::EBUSY))
-    }
-
-    /// The next completion that is there: its `user_data` and result.
-    pub(super) fn pop(&mut self) -> Option<(u64, i32)> {
-        self.ring.completion().next().map(|entry| (entry.user_data(), entry.result()))
-    }
-
     /// Reads through the ring from a file in memory.
     pub(super) fn probe(&mut self) -> io::Result<()> {
         const WORD: &[u8; 8] = b"treering";
         let file = memory_file(WORD)?;
         // The buffer is leaked if the ring fails under it.
         let mut target = std::mem::ManuallyDrop::new(Box::new([0u8; 8]));
-        let descriptor = types::Fd(std::os::fd::AsRawFd::as_raw_fd(&file));
-        let entry = opcode::Read::new(descriptor, target.as_mut_ptr(), 8).offset(0).build();
+        let transfer = Transfer {
+            slot: 0,
+            operation: Operation::Read,
+            descriptor: std::os::fd::AsRawFd::as_raw_fd(&file),
+            offset: 0,
+            pointer: target.as_mut_ptr(),
+            length: 8,
+        };
         // SAFETY: the target is leaked unless the completion was seen; the ring is empty.
-        unsafe { self.push(&entry) };
+        unsafe { self.push(&transfer) };
         let result = loop {
             self.enter(1)?;
             if let Some((_, result)) = self.pop() {
@@ -154,6 +176,61 @@ impl Ring {
             code if code < 0 => Err(io::Error::from_raw_os_error(-code)),
             _ => Err(io::Error::other("the ring read other bytes than were written")),
         }
+    }
+}
+
+impl Kernel for Ring {
+    const TRANSFER_BYTES_MAX: usize = 1 << 30;
+
+    fn entries(&self) -> usize {
+        self.ring.params().sq_entries() as usize
+    }
+
+    unsafe fn push(&mut self, transfer: &Transfer) {
+        let Transfer { slot, operation, descriptor, offset, pointer, length } = *transfer;
+        let descriptor = types::Fd(descriptor);
+        let entry = match operation {
+            Operation::Read => {
+                opcode::Read::new(descriptor, pointer, length).offset(offset).build()
+            }
+            Operation::Write => {
+                opcode::Write::new(descriptor, pointer, length).offset(offset).build()
+            }
+        };
+        // SAFETY: the caller answers for what the entry points to.
+        unsafe { self.ring.submission().push(&entry.user_data(slot)) }
+            .expect("no more than `entries` are in flight, so one is free");
+    }
+
+    fn enter_once(&mut self, wanted: usize) -> io::Result<()> {
+        self.ring.submit_and_wait(wanted).map(|_count| ())
+    }
+
+    fn has_unsubmitted(&mut self) -> bool {
+        !self.ring.submission().is_empty()
+    }
+
+    fn has_completion(&mut self) -> bool {
+        !self.ring.completion().is_empty()
+    }
+
+    fn pop(&mut self) -> Option<(u64, i32)> {
+        self.ring.completion().next().map(|entry| (entry.user_data(), entry.result()))
+    }
+
+    fn pause(&mut self) {
+        std::thread::yield_now();
+    }
+
+    /// Keeps the ring for this thread's next queue.
+    fn give_back(self) {
+        // While the thread is ending there is no next queue; the ring is closed.
+        let _ending = IDLE.try_with(|idle| {
+            let mut idle = idle.borrow_mut();
+            if idle.len() < IDLE_RINGS_MAX {
+                idle.push(self);
+            }
+        });
     }
 }
 
