@@ -1,4 +1,5 @@
-//! Every body of the I/O door keeps the same promises: the same checks run on `sim`, `posix` and `uring`.
+//! Every body of the I/O door keeps the same promises: the same checks run on `sim`, `posix` and `uring`, and on `fault` around each
+//! of them with nothing armed.
 //!
 //! Where the machine refuses io_uring its checks say so on stderr and pass; that the fall-back then works is itself a test here, in a
 //! child process under a seccomp filter.
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use treering_lsm::base::limits::IO_ALIGN;
 use treering_lsm::base::options::IoChoice;
+use treering_lsm::io::fault::{Call, Fault, FaultDisk, FaultKind};
 use treering_lsm::io::posix::PosixDisk;
 use treering_lsm::io::sim::SimDisk;
 use treering_lsm::io::uring::UringDisk;
@@ -22,16 +24,26 @@ use treering_lsm::io::{
 const UPDATE: OpenMode = OpenMode { write: true, create: true, exclusive: false, direct: false };
 
 /// Runs `check` on each body, in an empty directory.
-fn on_every_body(check: impl Fn(&dyn Disk, &Path)) {
+fn on_every_real_body(check: impl Fn(Arc<dyn Disk>, &Path)) {
     let sim = SimDisk::new(7);
     sim.create_directory(Path::new("/work")).unwrap();
-    check(&sim, Path::new("/work"));
-    let directory = tempfile::tempdir().unwrap();
-    check(&PosixDisk::new(), directory.path());
+    check(Arc::new(sim), Path::new("/work"));
+    check(Arc::new(PosixDisk::new()), tempfile::tempdir().unwrap().path());
     match UringDisk::probe() {
-        Ok(disk) => check(&disk, tempfile::tempdir().unwrap().path()),
+        Ok(disk) => check(Arc::new(disk), tempfile::tempdir().unwrap().path()),
         Err(error) => eprintln!("not run on uring: {error}"),
     }
+}
+
+/// Runs `check` on each body, bare and with a wrapper for faults around it, in an empty directory.
+fn on_every_body(check: impl Fn(&dyn Disk, &Path)) {
+    on_every_real_body(|disk, directory| check(&*disk, directory));
+    on_every_real_body(|disk, directory| {
+        let disk = FaultDisk::new(disk, 3);
+        check(&disk, directory);
+        assert!(disk.io_count() > 0);
+        assert_eq!(disk.fired(), 0, "nothing was armed");
+    });
 }
 
 fn request(file: &Arc<dyn File>, token: u64, operation: Operation, bytes: &[u8]) -> Request {
@@ -358,6 +370,97 @@ fn many_threads_share_a_file() {
         for (token, page) in bytes.chunks(IO_ALIGN).enumerate() {
             assert!(page.iter().all(|byte| *byte == token as u8), "{}", disk.name());
         }
+    });
+}
+
+/// What was written, read back through the inner disk, whatever is armed on the outer one.
+fn pages(disk: &FaultDisk, path: &Path) -> Vec<u8> {
+    let bytes = read_whole(&**disk.inner(), path, 1 << 20).unwrap();
+    bytes.chunks(IO_ALIGN).map(|page| page[0]).collect()
+}
+
+#[test]
+fn queued_faults_strike_one_request_each_on_every_body() {
+    const COUNT: u64 = 64;
+    on_every_real_body(|inner, directory| {
+        for mode in [OpenMode::CREATE, OpenMode::CREATE_DIRECT] {
+            let path = directory.join(format!("{}", mode.direct));
+            let disk = FaultDisk::new(inner.clone(), 5);
+            let file = disk.open(&path, mode).unwrap();
+            assert!(file.descriptor().is_none(), "no ring gets past the faults");
+            let mut queue = disk.queue(16);
+            let arm = |first: u64| {
+                disk.fail_at(first + 10, libc::ENOSPC, true);
+                disk.fail_at(first + 20, Fault::Short, true);
+                disk.fail_at(first + 30, Fault::Flip, true);
+                disk.fail_at(first + 40, libc::ECANCELED, true);
+                disk.fail_at(first + 50, libc::EINTR, true);
+            };
+            for operation in [Operation::Write, Operation::Read] {
+                arm(disk.io_count());
+                for token in 0..COUNT {
+                    queue.push(request(
+                        &file,
+                        token,
+                        operation,
+                        &[token as u8; 2 * IO_ALIGN][..IO_ALIGN],
+                    ));
+                }
+                let mut seen = BTreeSet::new();
+                while let Some(completion) = queue.wait() {
+                    let token = completion.token;
+                    assert!(seen.insert(token), "{token} came twice");
+                    let code = completion.result.as_ref().err().and_then(|e| e.raw_os_error());
+                    let wanted = match token {
+                        10 => Some(libc::ENOSPC),
+                        40 => Some(libc::ECANCELED),
+                        _ => None,
+                    };
+                    assert_eq!(code, wanted, "{} {operation:?} {token}", inner.name());
+                    let wrong = completion.buffer.iter().map(|b| (b ^ token as u8).count_ones());
+                    // What was written with a wrong bit is read back with that bit wrong, and another.
+                    let flips = u32::from(token == 30 && operation == Operation::Read) * 2;
+                    let wrong = wrong.sum::<u32>();
+                    assert!(wrong == flips || (wrong == 0 && flips == 2), "{token}: {wrong} bits");
+                }
+                assert_eq!(seen.len() as u64, COUNT);
+            }
+            let written = pages(&disk, &path);
+            for (page, byte) in written.iter().enumerate().filter(|(page, _)| page % 10 != 0) {
+                assert_eq!(*byte, page as u8);
+            }
+            assert_eq!((written[10], written[20], written[40]), (0, 20, 0));
+            let fired = disk.fired_by();
+            assert_eq!((fired.total(), fired.of_call(Call::Write)), (9, 5), "{fired}");
+            assert_eq!(fired.of_kind(FaultKind::Flip), 2);
+        }
+    });
+}
+
+#[test]
+fn plain_faults_strike_where_they_are_armed_on_every_body() {
+    on_every_real_body(|inner, directory| {
+        let path = directory.join("f");
+        let disk = FaultDisk::new(inner.clone(), 5);
+        let file = disk.open(&path, OpenMode::CREATE_DIRECT).unwrap();
+        let bytes = AlignedBuffer::copy_of(&[1; 4 * IO_ALIGN]);
+        disk.fail_matching(|call, _| call == Call::WriteDurable, Fault::Short, true);
+        assert_eq!(file.write_at(0, &bytes, true).unwrap(), 2 * IO_ALIGN);
+        disk.fail_matching(|call, _| call == Call::WriteDurable, Fault::Short, true);
+        write_full(&*file, 0, &bytes, true).unwrap();
+        disk.fail_matching(|call, _| call == Call::Sync, libc::EIO, true);
+        assert_eq!(file.sync_data().unwrap_err().raw_os_error(), Some(libc::EIO));
+        let mut buffer = AlignedBuffer::zeroed(4 * IO_ALIGN);
+        disk.fail_matching(|call, _| call == Call::Read, Fault::Short, false);
+        // Halves of halves, down to one unit, which cannot be shortened.
+        assert_eq!(read_full(&*file, 0, &mut buffer).unwrap(), 4 * IO_ALIGN, "{}", inner.name());
+        assert!(buffer.iter().all(|byte| *byte == 1));
+        assert_eq!(disk.fired_by().of_call(Call::Read), 2);
+        disk.clear_faults();
+        disk.fail_matching(|_, path| path.ends_with("g"), libc::EROFS, false);
+        let refused = disk.open(&directory.join("g"), OpenMode::CREATE).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(libc::EROFS));
+        assert_eq!(disk.list(directory).unwrap(), ["f"], "it had no effect");
     });
 }
 

@@ -57,13 +57,17 @@ impl SimFile {
         if self.mode.write { Ok(()) } else { Err(errno(libc::EBADF)) }
     }
 
-    /// A write that fails may have written some of its sectors, in front. They are as if a sync had failed on them.
-    fn write_a_part(&self, state: &mut State, offset: u64, bytes: &[u8]) {
-        let length = state.random.below(bytes.len() as u64 + 1) as usize;
-        let length = length / SECTOR_BYTES * SECTOR_BYTES;
+    /// A write that fails may have written some of its sectors, in front; one that the power cut strikes may also have
+    /// written all of them, or any, as the image says. They are as if a sync had failed on them.
+    fn write_a_part(&self, state: &mut State, offset: u64, bytes: &[u8], cut: bool) {
+        let length = if cut && state.random.one_in(2) {
+            bytes.len()
+        } else {
+            state.random.below(bytes.len() as u64 + 1) as usize / SECTOR_BYTES * SECTOR_BYTES
+        };
         let size = state.inode(self.id).size();
         let growth = (offset + length as u64).saturating_sub(size);
-        if state.take_space(growth) {
+        if state.free.is_none_or(|free| free >= growth) && state.take_space(growth) {
             let sequence = state.sequence();
             state.inode(self.id).write(sequence, offset, &bytes[..length], Standing::Abandoned);
         }
@@ -118,7 +122,8 @@ impl File for SimFile {
         let verdict = state.begin(&self.transfer(call, offset, bytes, crc32c::crc32c(bytes)))?;
         let length = match verdict {
             Verdict::Cut | Verdict::Fail(libc::EIO) => {
-                self.write_a_part(&mut state, offset, bytes);
+                let cut = matches!(verdict, Verdict::Cut);
+                self.write_a_part(&mut state, offset, bytes, cut);
                 return Err(errno(libc::EIO));
             }
             Verdict::Fail(code) => return Err(errno(code)),
@@ -198,7 +203,7 @@ impl Drop for SimFile {
     fn drop(&mut self) {
         let mut state = self.state.lock();
         state.inode(self.id).handles -= 1;
-        state.collect(self.id);
+        state.let_go(self.id);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Pictures of the simulated disk after the death of the process or a power cut.
 
-use super::inode::{Change, DataFate, Edit, Fate, Inode, MapFate, Standing};
+use super::inode::{Change, DataFate, Edit, Fate, Inode, MapFate, SizeFate, Standing};
 use super::names::{FileId, NameChange};
 use super::state::State;
 use crate::base::random::Random;
@@ -15,9 +15,9 @@ pub enum LossModel {
     KeepPrefix,
     /// Any subset of names, writes and sizes; each write whole.
     AnySubset,
-    /// Any subset, and of each write any subset of its 512-byte sectors.
+    /// Any subset, and of each write any subset of its 512-byte sectors; the size may stop between them.
     Tear512,
-    /// Any subset, and of each write any subset of its 4096-byte sectors.
+    /// Any subset, and of each write any subset of its 4096-byte sectors; the size may stop between them.
     Tear4096,
     /// All data that was not synced: any subset of names and sizes survives, so that files are empty or full of zeros.
     NamesOnly,
@@ -81,7 +81,15 @@ impl Cut {
             _ if kept => DataFate::Kept,
             _ => DataFate::Lost,
         };
-        Fate { data, size: random.below(8) < self.odds }
+        let grown = matches!(change.edit, Edit::Write { grows: true, .. });
+        let size = match model {
+            _ if random.below(8) >= self.odds => SizeFate::Lost,
+            // The size follows the data in steps.
+            LossModel::Tear512 if grown && random.one_in(2) => SizeFate::Torn { sector: 512 },
+            LossModel::Tear4096 if grown && random.one_in(2) => SizeFate::Torn { sector: 4096 },
+            _ => SizeFate::Kept,
+        };
+        Fate { data, size }
     }
 
     fn map_fate(&self, model: LossModel, random: &mut Random) -> MapFate {
@@ -103,7 +111,10 @@ impl State {
         next.name_changes = self.name_changes.clone();
         next.inodes = self.inodes.iter().map(|(id, inode)| (*id, inode.after_kill())).collect();
         let files: Vec<FileId> = next.inodes.keys().copied().collect();
-        files.into_iter().for_each(|file| next.collect(file));
+        for file in files {
+            next.free_space(file);
+            next.collect(file);
+        }
         next
     }
 
@@ -173,7 +184,7 @@ impl State {
         for (id, inode) in &self.inodes {
             for change in inode.changes.iter().filter(|c| c.standing != Standing::Durable) {
                 let what = match &change.edit {
-                    Edit::Write { offset, bytes } => {
+                    Edit::Write { offset, bytes, .. } => {
                         format!("write {} bytes at {offset} of {}", bytes.len(), path(id))
                     }
                     Edit::SetSize(size) => format!("set size of {} to {size}", path(id)),
@@ -209,6 +220,8 @@ impl State {
         }
         next.names = names.clone();
         next.durable_names = names;
+        // What came back takes its space again, what went gives it back.
+        next.free = self.free.map(|free| (free + self.used()).saturating_sub(next.used()));
         next
     }
 

@@ -23,7 +23,12 @@ pub(super) enum Standing {
 
 #[derive(Clone, Debug)]
 pub(super) enum Edit {
-    Write { offset: u64, bytes: Arc<[u8]> },
+    /// `grows`: it made the file longer when it was made.
+    Write {
+        offset: u64,
+        bytes: Arc<[u8]>,
+        grows: bool,
+    },
     SetSize(u64),
 }
 
@@ -46,16 +51,27 @@ pub(super) enum DataFate {
     },
 }
 
+/// What a power cut does to the size that a change gives the file.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum SizeFate {
+    Lost,
+    Kept,
+    /// A write that grew the file got as far as some boundary of this many bytes.
+    Torn {
+        sector: u64,
+    },
+}
+
 /// What a power cut does to one change.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fate {
     pub(super) data: DataFate,
-    pub(super) size: bool,
+    pub(super) size: SizeFate,
 }
 
 impl Fate {
-    pub(super) const KEPT: Fate = Fate { data: DataFate::Kept, size: true };
-    pub(super) const LOST: Fate = Fate { data: DataFate::Lost, size: false };
+    pub(super) const KEPT: Fate = Fate { data: DataFate::Kept, size: SizeFate::Kept };
+    pub(super) const LOST: Fate = Fate { data: DataFate::Lost, size: SizeFate::Lost };
 
     pub(super) fn whole(kept: bool) -> Fate {
         if kept { Fate::KEPT } else { Fate::LOST }
@@ -90,30 +106,53 @@ struct Image {
 impl Image {
     fn apply(&mut self, edit: &Edit, fate: Fate, random: &mut Random) {
         match edit {
-            Edit::SetSize(size) if fate.size => {
-                self.bytes.truncate(*size as usize);
-                self.size = *size;
-            }
-            Edit::SetSize(_) => {}
-            Edit::Write { offset, bytes } => {
-                match fate.data {
-                    DataFate::Lost => {}
-                    DataFate::Kept => self.put(*offset, bytes),
-                    DataFate::Torn { sector, odds } => {
-                        let mut at = *offset;
-                        let end = at + bytes.len() as u64;
-                        while at < end {
-                            let next = (at / sector * sector + sector).min(end);
-                            if random.below(8) < odds {
-                                let range = (at - offset) as usize..(next - offset) as usize;
-                                self.put(at, &bytes[range]);
-                            }
-                            at = next;
-                        }
+            Edit::SetSize(_) if matches!(fate.size, SizeFate::Lost) => {}
+            Edit::SetSize(size) => self.cut_at(*size),
+            Edit::Write { offset, bytes, .. } => {
+                self.apply_data(*offset, bytes, fate.data, random);
+                let end = offset + bytes.len() as u64;
+                match fate.size {
+                    SizeFate::Lost => {}
+                    SizeFate::Kept => self.size = self.size.max(end),
+                    SizeFate::Torn { sector } => {
+                        let first = offset / sector;
+                        let some = first + 1 + random.below(end.div_ceil(sector) - first);
+                        self.size = self.size.max((some * sector).min(end));
                     }
                 }
-                if fate.size {
-                    self.size = self.size.max(offset + bytes.len() as u64);
+            }
+        }
+    }
+
+    /// Applies a change that is durable. One that grew the file made the size durable as it was then: whatever older
+    /// size is still undecided, this one replaces it.
+    fn apply_durable(&mut self, edit: &Edit) {
+        let mut no_chance = Random::new(0);
+        self.apply(edit, Fate::KEPT, &mut no_chance);
+        if let Edit::Write { offset, bytes, grows: true } = edit {
+            self.cut_at(offset + bytes.len() as u64);
+        }
+    }
+
+    fn cut_at(&mut self, size: u64) {
+        self.bytes.truncate(size as usize);
+        self.size = size;
+    }
+
+    fn apply_data(&mut self, offset: u64, bytes: &[u8], fate: DataFate, random: &mut Random) {
+        match fate {
+            DataFate::Lost => {}
+            DataFate::Kept => self.put(offset, bytes),
+            DataFate::Torn { sector, odds } => {
+                let mut at = offset;
+                let end = at + bytes.len() as u64;
+                while at < end {
+                    let next = (at / sector * sector + sector).min(end);
+                    if random.below(8) < odds {
+                        let range = (at - offset) as usize..(next - offset) as usize;
+                        self.put(at, &bytes[range]);
+                    }
+                    at = next;
                 }
             }
         }
@@ -140,6 +179,8 @@ pub(super) struct Inode {
     pub(super) map: Option<Map>,
     /// Open files; the inode lives while there are any.
     pub(super) handles: usize,
+    /// No name and no open file: its space was given back.
+    pub(super) freed: bool,
 }
 
 impl Inode {
@@ -151,7 +192,7 @@ impl Inode {
     pub(super) fn settled(bytes: Vec<u8>) -> Inode {
         let contents = Arc::new(bytes);
         let durable = contents.clone();
-        Inode { contents, durable, changes: VecDeque::new(), map: None, handles: 0 }
+        Inode { contents, durable, changes: VecDeque::new(), map: None, handles: 0, freed: false }
     }
 
     /// The same file for another process: shares nothing that either may change.
@@ -166,6 +207,7 @@ impl Inode {
             changes: self.changes.clone(),
             map,
             handles: 0,
+            freed: self.freed,
         }
     }
 
@@ -193,7 +235,8 @@ impl Inode {
         }
         let (start, end) = (offset as usize, offset as usize + bytes.len());
         let contents = Arc::make_mut(&mut self.contents);
-        if contents.len() < end {
+        let grows = contents.len() < end;
+        if grows {
             contents.resize(end, 0);
         }
         contents[start..end].copy_from_slice(bytes);
@@ -210,7 +253,7 @@ impl Inode {
         }
         self.record(Change {
             sequence,
-            edit: Edit::Write { offset, bytes: bytes.into() },
+            edit: Edit::Write { offset, bytes: bytes.into(), grows },
             standing,
         });
     }
@@ -240,7 +283,7 @@ impl Inode {
             map.snapshots.clear();
             self.changes.push_back(Change {
                 sequence,
-                edit: Edit::Write { offset: 0, bytes: bytes.into() },
+                edit: Edit::Write { offset: 0, bytes: bytes.into(), grows: false },
                 standing: Standing::Durable,
             });
         }
@@ -299,11 +342,13 @@ impl Inode {
         let bytes = self.durable.as_ref().clone();
         let mut image = Image { size: bytes.len() as u64, bytes };
         for change in &self.changes {
-            let fate = match change.standing {
-                Standing::Durable => Fate::KEPT,
-                Standing::Pending | Standing::Abandoned => decide(change, random),
-            };
-            image.apply(&change.edit, fate, random);
+            match change.standing {
+                Standing::Durable => image.apply_durable(&change.edit),
+                Standing::Pending | Standing::Abandoned => {
+                    let fate = decide(change, random);
+                    image.apply(&change.edit, fate, random);
+                }
+            }
         }
         let mut bytes = image.finish();
         if let Some(map) = &self.map {
@@ -343,10 +388,9 @@ impl Inode {
         let durable = Arc::make_mut(&mut self.durable);
         let bytes = std::mem::take(durable);
         let mut image = Image { size: bytes.len() as u64, bytes };
-        let mut no_chance = Random::new(0);
         while self.changes.front().is_some_and(|c| c.standing == Standing::Durable) {
             if let Some(change) = self.changes.pop_front() {
-                image.apply(&change.edit, Fate::KEPT, &mut no_chance);
+                image.apply_durable(&change.edit);
             }
         }
         *durable = image.finish();

@@ -7,18 +7,22 @@
 //!
 //! Promises:
 //! 1. `sync_data` makes the data and size of that file durable, not its name. `sync_directory` makes names durable, not data.
-//!    A `durable` write covers its own bytes, and the size if it extends the file. Direct writes are unsynced like all others.
+//!    A `durable` write covers its own bytes, and the size if it extends the file: it is then exactly that size, whatever becomes of
+//!    older changes. Direct writes are unsynced like all others.
 //! 2. A pending write survives in any subset of its sectors (512 or 4096 bytes); lost ones show what was there before, or
-//!    zeros beyond the old size. Size and data survive independently. Where pending writes overlap, a sector shows any
-//!    one state of its history, but never bytes that were not written there.
-//! 3. Pending creates, renames and unlinks survive or vanish each on its own. A rename is atomic.
+//!    zeros beyond the old size. Size and data survive independently, and the size may stop at a sector inside the write. Where
+//!    pending writes overlap, a sector shows any one state of its history, but never bytes that were not written there.
+//!    Bytes that a shrink cut off may come back until the shrink is synced, and never after.
+//! 3. Pending creates, renames and unlinks survive or vanish each on its own. A rename is atomic: its file has one name. A file that lost
+//!    its name keeps its bytes for as long as a power cut may bring the name back.
 //! 4. A page of a shared map shows, after a power cut, its current bytes, older ones, or the durable ones. A `sync_data` of the
 //!    file covers the map.
 //! 5. After a failed `sync_data` the changes of that moment are never durable by a later sync (as Linux drops dirty
 //!    pages whose writeback failed); they survive a power cut by luck only.
 //! 6. Used by one thread, the same calls and seed give the same results and the same [`SimDisk::trace`].
 //!
-//! Left out: permissions, links, timing. Space is accounted by file size, holes included. Directories are durable once made (as the
+//! Left out: permissions, links, timing; a failed sync after which the page cache forgets what it could not write (here reads
+//! see it until the power goes). Space is accounted by file size, holes included, and free at the last close. Directories are durable once made (as the
 //! trait says); there is no way to remove one.
 
 mod file;
@@ -233,7 +237,7 @@ impl Disk for SimDisk {
         self.named(Call::Remove, &path, |state| {
             let file = state.find(&path)?;
             state.change_names(NameChange::Unlink { path: path.clone(), file });
-            state.unlinked(file);
+            state.let_go(file);
             Ok(())
         })
     }
@@ -245,7 +249,7 @@ impl Disk for SimDisk {
             let replaced = state.names.lookup(&to)?;
             if replaced != Some(file) {
                 state.change_names(NameChange::Rename { from: from.clone(), to: to.clone(), file });
-                replaced.into_iter().for_each(|file| state.unlinked(file));
+                replaced.into_iter().for_each(|file| state.let_go(file));
             }
             Ok(())
         })
@@ -310,7 +314,9 @@ impl Lock for SimLock {}
 
 impl Drop for SimLock {
     fn drop(&mut self) {
-        self.state.lock().locks.remove(&self.file);
+        let mut state = self.state.lock();
+        state.locks.remove(&self.file);
+        state.let_go(self.file);
     }
 }
 

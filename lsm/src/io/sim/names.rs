@@ -111,8 +111,11 @@ impl Names {
         match change {
             NameChange::Create { path, file } => self.insert(path, *file),
             NameChange::Unlink { path, file } => self.remove(path, *file),
-            NameChange::Rename { from, to, file } => {
-                self.remove(from, *file);
+            NameChange::Rename { to, file, .. } => {
+                // Also from where an earlier rename, which was lost, would have taken it.
+                for names in self.directories.values_mut() {
+                    names.retain(|_, id| id != file);
+                }
                 self.insert(to, *file);
             }
         }

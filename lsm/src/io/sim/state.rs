@@ -204,13 +204,28 @@ impl State {
         }
     }
 
-    /// A name of the file went: its space is free at once, whoever still has it open.
-    pub(super) fn unlinked(&mut self, file: FileId) {
-        if !self.names.contains(file) {
-            let bytes = self.inode(file).size();
-            self.give_back(bytes);
-            self.collect(file);
+    /// A name or an open file of the file went.
+    pub(super) fn let_go(&mut self, file: FileId) {
+        self.free_space(file);
+        self.collect(file);
+    }
+
+    /// Gives back the space of a file that has no name and that nobody has open. Its bytes stay as long as a power cut may
+    /// bring a name back.
+    pub(super) fn free_space(&mut self, file: FileId) {
+        if self.names.contains(file) || self.locks.contains(&file) {
+            return;
         }
+        if let Some(inode) = self.inodes.get_mut(&file).filter(|i| i.handles == 0 && !i.freed) {
+            inode.freed = true;
+            let bytes = inode.size();
+            self.give_back(bytes);
+        }
+    }
+
+    /// Bytes that are taken.
+    pub(super) fn used(&self) -> u64 {
+        self.inodes.values().filter(|inode| !inode.freed).map(Inode::size).sum()
     }
 
     pub(super) fn give_back(&mut self, bytes: u64) {

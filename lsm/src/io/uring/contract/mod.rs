@@ -6,16 +6,17 @@
 //! held back while more is submitted, and a ring that dies or is busy for ever with requests in flight. The queue is drained, or
 //! dropped with requests in flight; whoever pushed has let go of the files at once.
 //!
-//! What must hold, and what turns it red (each was planted once, within 2,000 seeds):
+//! What must hold, and what turns it red (each was planted by hand, and seen within 100 seeds):
 //! 1. Every request comes back exactly once, with its token, its buffer, and the bytes, count or error that its transfers
-//!    ended with. Red: a completion that is dropped, a short write taken for a whole one, ECANCELED taken for success or for an
-//!    error, a transfer that goes on from the wrong place.
+//!    ended with. Red: a short write taken for a whole one, ECANCELED taken for success or for an
+//!    error, 0 bytes taken for the end of the file, a transfer that goes on inside a unit, a wrong token.
 //! 2. A buffer in the ring is neither touched, freed nor used again: reads find the filling that the ring left, writes the bytes
 //!    that were pushed; no new buffer overlaps one in the ring; no file in the ring is closed. Red: a slot used again before its
-//!    completion, a request that is dropped when the ring fails.
+//!    completion, a byte stored into a buffer in the ring, a request that is dropped when the ring fails (its buffer alone: here,
+//!    or as a double free).
 //! 3. The ring is never overfull, is given back only when empty, and is not touched after it failed. Red: a depth above the
-//!    entries, a `drop` that does not wait.
-//! 4. Nobody waits for what will never come.
+//!    entries, a `drop` that does not wait, a ring that is kept after it failed.
+//! 4. Nobody waits for what will never come. Red: a completion that is dropped.
 //! 5. Buffers are leaked only by a ring that failed, and only those that it had.
 
 mod file;
@@ -38,6 +39,8 @@ const REQUEST_COUNT_MAX: u64 = 12;
 const BUFFERED_BYTES_MAX: u64 = 200;
 /// Longest transfer past it in units: longer than what fits one entry of the fake ring.
 const DIRECT_UNITS_MAX: u64 = 3;
+/// Buffers that are asked for to see whether one that was leaked has been freed.
+const PROBE_COUNT: usize = 4;
 /// Mixed into the tokens, so that they are no indexes.
 const TOKEN_MASK: u64 = 0x7265_6570_7472_6565;
 
@@ -291,7 +294,8 @@ impl Driver {
         left?;
         // Whoever asks the allocator now must not get memory that the failed ring may still write to.
         let leaked = world.sheets.iter().filter(|sheet| sheet.leaked);
-        let probes: Vec<_> = leaked.map(|sheet| AlignedBuffer::zeroed(sheet.length)).collect();
+        let probes = leaked.flat_map(|sheet| [sheet.length; PROBE_COUNT]);
+        let probes: Vec<_> = probes.map(AlignedBuffer::zeroed).collect();
         for mut probe in probes {
             let (pointer, length) = (probe.as_mut_ptr(), probe.len());
             let sheet = Sheet::new(Operation::Read, false, 0, pointer, length, 0, 0);
