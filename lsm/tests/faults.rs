@@ -6,8 +6,14 @@ mod common;
 
 use common::world::{History, check_prefix, contents, work};
 use common::{Chance, open, other_options, tiny_options};
+use std::path::Path;
+use std::sync::Arc;
+use treering_lsm::io::Disk;
+use treering_lsm::io::fault::FaultDisk;
+use treering_lsm::io::posix::PosixDisk;
 use treering_lsm::io::sim::{Call, Fault, LossModel, SimDisk};
-use treering_lsm::{Db, Durability, Error, WriteOptions};
+use treering_lsm::io::uring::UringDisk;
+use treering_lsm::{Db, Durability, Environment, Error, WriteOptions};
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
@@ -68,6 +74,73 @@ fn every_index(seed: u64, fault: Fault, once: bool, stride: u64) {
 fn an_io_error_anywhere_loses_nothing_acknowledged() {
     every_index(1, Fault::Error(EIO), true, 3);
     every_index(2, Fault::Error(EIO), false, 5);
+}
+
+/// Errors that no blocking call on a regular file should give: they are returned as they came, and treated like EIO.
+#[test]
+fn an_error_that_nobody_expects_anywhere_loses_nothing_acknowledged() {
+    every_index(8, Fault::Error(libc::EAGAIN), true, 11);
+    every_index(9, Fault::Error(libc::ECANCELED), true, 11);
+    every_index(10, Fault::Error(libc::EAGAIN), false, 17);
+}
+
+#[test]
+fn an_interruption_anywhere_is_nobodys_business() {
+    let disk = fresh(11);
+    disk.fail_at(0, libc::EINTR, false);
+    let db = open(&disk, &tiny_options()).unwrap();
+    let mut history = History::default();
+    work(&db, &mut Chance(11), &mut history, 120).unwrap();
+    let all = history.commits.len();
+    assert_eq!(check_prefix("interrupted", &contents(&db), &history, all), all);
+    assert!(disk.fired() > 100, "{}", disk.fired_by());
+}
+
+/// Real files behind `FaultDisk`: opens, works with a fault at I/O `index`, and opens again without. False if nothing fired.
+fn run_on_real_files(inner: &Arc<dyn Disk>, directory: &Path, index: u64, fault: Fault) -> bool {
+    let place = format!("{} {fault:?} at {index}", inner.name());
+    let disk = Arc::new(FaultDisk::new(inner.clone(), index));
+    let open = || Db::open_in(Environment::manual(disk.clone()), directory, tiny_options());
+    let db = open().unwrap();
+    db.create_keyspace("other", other_options()).unwrap();
+    db.close().unwrap();
+    let mut history = History::default();
+    // Few calls of so small a world can be shortened; so all that can are, from there on.
+    disk.fail_at(disk.io_count() + index, fault, fault != Fault::Short);
+    if let Ok(db) = open() {
+        let result = work(&db, &mut Chance(index), &mut history, 120);
+        disk.clear_faults();
+        if disk.fired() == 0 {
+            result.unwrap_or_else(|error| panic!("{place}: {error} without a fault"));
+        }
+        check_prefix(&format!("{place}, open"), &contents(&db), &history, history.acknowledged);
+    }
+    assert_eq!(disk.syncs_after_failure(), 0, "{place}: a failed sync was tried again");
+    disk.clear_faults();
+    let db = open().unwrap_or_else(|error| panic!("{place}: {error}"));
+    check_prefix(&format!("{place}, again"), &contents(&db), &history, history.acknowledged);
+    disk.fired() > 0
+}
+
+#[test]
+fn a_fault_anywhere_under_real_files_loses_nothing_acknowledged() {
+    let mut disks: Vec<Arc<dyn Disk>> = vec![Arc::new(PosixDisk::new())];
+    match UringDisk::probe() {
+        Ok(disk) => disks.push(Arc::new(disk)),
+        Err(error) => eprintln!("not run on uring: {error}"),
+    }
+    for (number, inner) in disks.iter().enumerate() {
+        let faults = [Fault::Error(EIO), Fault::Short, Fault::Error(libc::ECANCELED)];
+        for (kind, fault) in faults.into_iter().enumerate() {
+            let mut fired = 0;
+            for index in (0..400).step_by(31).map(|index| index + (number * 3 + kind) as u64) {
+                let directory = tempfile::tempdir().unwrap();
+                let hit = run_on_real_files(inner, directory.path(), index, fault);
+                fired += u32::from(hit);
+            }
+            assert!(fired > 5, "{}: only {fired} runs with {fault:?}", inner.name());
+        }
+    }
 }
 
 #[test]

@@ -43,13 +43,18 @@ impl FaultFile {
         io::Error::from_raw_os_error(code)
     }
 
-    /// Notes a call that makes data durable, of which `fault` is the fault.
-    fn note_sync(&self, fault: Option<Fault>) {
+    /// Notes a call that makes data durable, of which `fault` is the fault. A durable write that finds no space has left
+    /// nothing behind that a later one could miss.
+    fn note_sync(&self, call: Call, fault: Option<Fault>) {
         if self.sync_failed.load(Ordering::Relaxed) {
             let State { syncs_after_failure, .. } = &mut *self.shared.state.lock();
             *syncs_after_failure += 1;
         }
-        if matches!(fault, Some(Fault::Error(_))) {
+        let failed = match fault {
+            Some(Fault::Error(code)) => call == Call::Sync || code != libc::ENOSPC,
+            _ => false,
+        };
+        if failed {
             self.sync_failed.store(true, Ordering::Relaxed);
         }
     }
@@ -84,7 +89,7 @@ impl File for FaultFile {
         let target = self.transfer(call, bytes.len());
         let fault = self.shared.judge(target);
         if durable {
-            self.note_sync(fault);
+            self.note_sync(call, fault);
         }
         match fault {
             Some(Fault::Error(code)) => Err(self.fail_write(code, offset, bytes)),
@@ -105,7 +110,7 @@ impl File for FaultFile {
 
     fn sync_data(&self) -> io::Result<()> {
         let fault = self.shared.judge(Target::named(Call::Sync, self.path()));
-        self.note_sync(fault);
+        self.note_sync(Call::Sync, fault);
         match fault {
             Some(Fault::Error(code)) => Err(io::Error::from_raw_os_error(code)),
             Some(Fault::SyncIgnored) => Ok(()),
