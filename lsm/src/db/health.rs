@@ -9,10 +9,10 @@
 
 use crate::base::error::{Error, Result};
 use crate::base::planted::{Bug, planted};
-use parking_lot::Mutex;
+use crate::base::sync::Mutex;
+use crate::base::sync::atomic::{AtomicU8, Ordering};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 
 const HEALTHY: u8 = 0;
 const NO_SPACE: u8 = 1;

@@ -55,16 +55,16 @@ mod writer;
 use crate::base::clock::Clock;
 use crate::base::error::{Error, Result};
 use crate::base::planted::{Bug, planted};
+use crate::base::sync::Mutex;
+use crate::base::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::format::log;
 use crate::io::Disk;
 use appender::Appender;
 use group::SyncGroup;
 use log::{FRAME_BYTES, frame_ceil};
-use parking_lot::Mutex;
 use ring::Ring;
 use segment::Layout;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use writer::Writer;
 
