@@ -69,7 +69,7 @@ pub(crate) struct Engine {
     pub(crate) writes: WriteCounters,
     pub(crate) health: Health,
     pub(crate) pool: Pool,
-    /// Held until the database is closed.
+    /// Held until the database is closed; its mutex is held for as long as that takes.
     pub(crate) lock: Mutex<Option<Box<dyn Lock>>>,
 }
 
@@ -137,9 +137,13 @@ impl Engine {
         error
     }
 
-    /// Gives the reserve up.
+    /// Gives the reserve up, unless the database is closed or closing.
     pub(crate) fn drop_ballast(&self) {
-        let _ = self.environment.disk.remove(&self.directory.join(name::BALLAST));
+        if let Some(lock) = self.lock.try_lock()
+            && lock.is_some()
+        {
+            let _ = self.environment.disk.remove(&self.directory.join(name::BALLAST));
+        }
     }
 
     /// Records a failed job: a full disk is waited out, everything else is told to whoever waits.

@@ -133,8 +133,10 @@ impl Engine {
         self.run_plan(&plan).inspect_err(|error| self.note_job_error(error))
     }
 
-    /// Ends background work and writes out what the WAL ring holds. The first caller does it; later calls do nothing.
+    /// Ends background work and writes out what the WAL ring holds. The first caller does it, others wait for it: whoever was told
+    /// that the database is closed may open it again.
     pub(crate) fn close(&self) -> Result<()> {
+        let mut lock = self.lock.lock();
         if self.health.is_closed() {
             return Ok(());
         }
@@ -150,7 +152,9 @@ impl Engine {
         self.wait_for_callers();
         while self.tables.bury_one() {}
         let result = if poisoned { Ok(()) } else { self.close_log() };
-        drop(self.lock.lock().take());
+        // However that went: a keyspace that somebody is making must not reach the manifest any more.
+        self.versions.lock().abandon();
+        drop(lock.take());
         result
     }
 
