@@ -137,29 +137,48 @@ impl fmt::Debug for Condvar {
 #[derive(Debug)]
 pub struct ArcSwap<T> {
     current: Mutex<Arc<T>>,
+    releases: Arc<super::atomic::AtomicU64>,
 }
 
 /// What a load gives.
 #[derive(Debug)]
-pub struct ViewOf<T>(Arc<T>);
+pub struct ViewOf<T> {
+    value: Arc<T>,
+    releases: Arc<super::atomic::AtomicU64>,
+}
 
 impl<T> Deref for ViewOf<T> {
     type Target = Arc<T>;
 
     fn deref(&self) -> &Arc<T> {
-        &self.0
+        &self.value
     }
+}
+
+/// Who drops the last `Arc` sees all that others did before they dropped theirs. The models do not know of std's counters, so they are
+/// told with one of their own.
+impl<T> Drop for ViewOf<T> {
+    fn drop(&mut self) {
+        release(&self.releases);
+    }
+}
+
+fn release(releases: &super::atomic::AtomicU64) {
+    releases.fetch_add(1, Ordering::AcqRel);
 }
 
 impl<T> ArcSwap<T> {
     /// Points at `value`.
     pub fn from_pointee(value: T) -> ArcSwap<T> {
-        ArcSwap { current: Mutex::new(Arc::new(value)) }
+        ArcSwap {
+            current: Mutex::new(Arc::new(value)),
+            releases: Arc::new(super::atomic::AtomicU64::new(0)),
+        }
     }
 
     /// The present value.
     pub fn load(&self) -> ViewOf<T> {
-        ViewOf(self.load_full())
+        ViewOf { value: self.load_full(), releases: Arc::clone(&self.releases) }
     }
 
     /// The present value.
@@ -170,6 +189,7 @@ impl<T> ArcSwap<T> {
     /// Replaces the value; the old one goes when its last holder does.
     pub fn store(&self, value: Arc<T>) {
         let old = std::mem::replace(&mut *self.current.lock(), value);
+        release(&self.releases);
         drop(old);
     }
 }
@@ -181,7 +201,7 @@ pub(crate) fn check(name: &str, preemptions: usize, model: impl Fn() + Send + Sy
     use std::io::Write;
     use std::sync::atomic::AtomicUsize;
     /// Models in the crate.
-    const MODELS: usize = 6;
+    const MODELS: usize = 9;
     static COMPLETE: AtomicUsize = AtomicUsize::new(0);
     let runs = Arc::new(AtomicU64::new(0));
     let mut builder = loom::model::Builder::new();

@@ -31,6 +31,7 @@ pub(super) struct Ring {
     capacity: u64,
     epoch: u64,
     access: RangeAccess,
+    promise_access: RangeAccess,
 }
 
 // SAFETY: the memory lives as long as the ring and does not move; who may touch which bytes is said above and kept by the
@@ -53,7 +54,14 @@ impl Ring {
                     map.pointer().copy_from_nonoverlapping(header.as_ptr(), header.len());
                     map.pointer().add(LOG_HEADER_BYTES)
                 };
-                Ring { memory: Memory::Shared(map), data, capacity: capacity as u64, epoch, access }
+                Ring {
+                    memory: Memory::Shared(map),
+                    data,
+                    capacity: capacity as u64,
+                    epoch,
+                    access,
+                    promise_access: RangeAccess::default(),
+                }
             }
             _ => {
                 let mut buffer = AlignedBuffer::zeroed(capacity);
@@ -64,6 +72,7 @@ impl Ring {
                     capacity: capacity as u64,
                     epoch,
                     access,
+                    promise_access: RangeAccess::default(),
                 }
             }
         }
@@ -117,6 +126,7 @@ impl Ring {
     pub(super) unsafe fn promise(&self, durable: Lsn) {
         if let Memory::Shared(map) = &self.memory {
             let bytes = encode_promise(self.epoch, durable);
+            self.promise_access.write(0, PROMISE_BYTES);
             const { assert!(PROMISE_OFFSET + PROMISE_BYTES <= LOG_HEADER_BYTES) };
             // SAFETY: inside the header block, which nobody else touches after `new`.
             unsafe {
