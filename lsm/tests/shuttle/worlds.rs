@@ -18,6 +18,7 @@ pub const WORLDS: &[World] = &[
     },
     World { name: "full", run: a_full_disk_is_left_again_and_nothing_acknowledged_is_lost },
     World { name: "poison", run: nobody_is_told_ok_by_a_sync_that_failed },
+    World { name: "everything", run: writers_readers_and_compactions_at_once_keep_every_promise },
     World {
         name: "close",
         run: after_close_nothing_is_written_and_everything_acknowledged_is_there,
