@@ -1,4 +1,4 @@
-//! Floor 0: the words that every other floor speaks. Nothing here does I/O or starts a thread.
+//! Floor 0: the words that every other floor speaks. Nothing here does I/O or starts a thread of its own.
 
 pub mod checksum;
 pub mod clock;
@@ -12,3 +12,4 @@ pub mod options;
 pub mod planted;
 pub mod random;
 pub mod slice;
+pub mod sync;

@@ -10,6 +10,8 @@ use crate::base::error::{Error, Result};
 use crate::base::key::{FileNumber, KeyspaceId};
 use crate::base::options::{MEMTABLE_COUNT_MAX, Options};
 use crate::base::planted::{Bug, planted};
+use crate::base::sync::MutexGuard;
+use crate::base::sync::atomic::Ordering;
 use crate::db::engine::{Commit, Engine};
 use crate::db::schedule::Frozen;
 use crate::file::name;
@@ -21,9 +23,7 @@ use crate::job::flush::flush;
 use crate::job::output::remove_all;
 use crate::job::pick::{self, Plan};
 use crate::version::view::View;
-use parking_lot::MutexGuard;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// First pause after a failed job; it doubles up to [`RETRY_PAUSE_MAX`].
@@ -209,7 +209,7 @@ impl Engine {
             edit.added.extend(tables.into_iter().map(|info| (id, 0, info)));
             done.push((id, work));
         }
-        edit.last_sequence = Some(self.visible.load(Ordering::Acquire));
+        edit.last_sequence = Some(self.current.visible());
         edit.log = Some(LogMark { epoch: self.epoch, lsn: frozen.lsn });
         edit.promised = Some(self.wal.durable_lsn());
         edit.next_file = Some(self.jobs.next_file.load(Ordering::Relaxed));
@@ -248,7 +248,7 @@ impl Engine {
             return Err(self.fail(error));
         }
         let shapes = versions.shapes();
-        self.change_view(|view| change(view, shapes));
+        self.current.change(|view| change(view, shapes));
         self.update_pace(&versions);
         if versions.wants_rewrite() {
             self.rewrite_manifest(&mut versions)?;
@@ -290,7 +290,7 @@ impl Engine {
             return Ok(false);
         }
         let mut buried = false;
-        while self.bury_one() {
+        while self.tables.bury_one() {
             buried = true;
         }
         let Some(plan) = self.next_plan() else { return Ok(buried) };
@@ -364,16 +364,5 @@ impl Engine {
         self.install(&edit, |view, shapes| View { shapes, ..view.clone() })?;
         self.counters.add(id, plan.output_level, &work);
         Ok(())
-    }
-
-    /// Unlinks one table that nobody holds any more, and takes its blocks out of the cache; true if there was one.
-    pub(crate) fn bury_one(&self) -> bool {
-        let Some((number, reader)) = self.tables.graveyard.lock().pop() else { return false };
-        if let Some(reader) = reader {
-            reader.forget_blocks();
-        }
-        // A failure leaves a stray file, which the next open removes.
-        remove_all(&*self.environment.disk, &[name::table(&self.directory, number)]);
-        true
     }
 }

@@ -16,13 +16,12 @@ use crate::base::key::KeyspaceId;
 use crate::base::key::{Kind, SEQUENCE_MAX, SequenceNumber, Tag};
 use crate::base::options::{Durability, MEMTABLE_COUNT_MAX};
 use crate::base::planted::{Bug, planted};
+use crate::base::sync::MutexGuard;
 use crate::db::engine::{Commit, Engine};
 use crate::format::batch::{BatchBuilder, BatchReader, Operation, OperationHeader};
 use crate::mem::generation::Generation;
 use crate::mem::memtable::Memtable;
-use parking_lot::MutexGuard;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 impl Engine {
     /// Writes one put (`Some`) or delete (`None`).
@@ -93,10 +92,10 @@ impl Engine {
         };
         commit.sequence = last;
         if planted(Bug::BatchPublishedEarly) {
-            self.visible.store(last, Ordering::Release);
+            self.current.publish(last);
         }
         let applied = apply(&commit.active, first);
-        self.visible.store(last, Ordering::Release);
+        self.current.publish(last);
         drop(commit);
         applied?;
         self.writes.add(u64::from(count), bytes as u64);
@@ -149,7 +148,7 @@ impl Engine {
         let next = self.new_generation(commit, cost, keyspaces)?;
         let lsn = self.wal.rotate().map_err(|error| self.fail(error))?;
         let old = std::mem::replace(&mut commit.active, Arc::clone(&next));
-        self.change_view(|view| {
+        self.current.change(|view| {
             let mut frozen = view.frozen.clone();
             frozen.insert(0, Arc::clone(&old));
             crate::version::view::View { active: next, frozen, shapes: view.shapes.clone() }
@@ -168,7 +167,7 @@ impl Engine {
         debug_assert!(commit.active.is_empty());
         let next = self.new_generation(commit, cost, keyspaces)?;
         commit.active = Arc::clone(&next);
-        self.change_view(|view| crate::version::view::View { active: next, ..view.clone() });
+        self.current.change(|view| crate::version::view::View { active: next, ..view.clone() });
         Ok(())
     }
 

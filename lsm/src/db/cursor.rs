@@ -14,13 +14,12 @@ use crate::version::view::View;
 use crate::version::visible::VisibleCursor;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 impl Engine {
     pub(crate) fn cursor(&self, keyspace: KeyspaceId, options: &ReadOptions) -> Result<Cursor> {
         self.health.check_open()?;
-        let view = self.view.load_full();
-        let visible = self.visible.load(Ordering::Acquire);
+        let view = self.current.view_full();
+        let visible = self.current.visible();
         let sequence = match &options.snapshot {
             Some(snapshot) => snapshot.sequence_in(&self.snapshots)?,
             None => visible,
@@ -184,7 +183,7 @@ impl Range {
     pub(crate) fn new(keyspace: &Keyspace, mut options: ReadOptions) -> Result<Range> {
         // Both ends must see the same moment.
         let engine = &keyspace.handle.engine;
-        options.snapshot.get_or_insert_with(|| engine.snapshots.take(&engine.visible));
+        options.snapshot.get_or_insert_with(|| engine.snapshots.take(&engine.current));
         let front = keyspace.cursor(&options)?;
         Ok(Range {
             front,

@@ -5,6 +5,7 @@ use crate::base::key::KeyspaceId;
 use crate::base::limits::KEYSPACE_NAME_BYTES_MAX;
 use crate::base::options::{KeyspaceOptions, Options};
 use crate::base::slice::PinnedSlice;
+use crate::base::sync::MutexGuard;
 use crate::db::batch::WriteBatch;
 use crate::db::engine::Engine;
 use crate::db::environment::Environment;
@@ -13,7 +14,6 @@ use crate::db::open;
 use crate::db::snapshot::Snapshot;
 use crate::db::stats::Stats;
 use crate::format::edit::{KeyspaceRecord, VersionEdit};
-use parking_lot::MutexGuard;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -140,7 +140,7 @@ impl Db {
         let edit = VersionEdit { keyspaces: vec![record], ..VersionEdit::default() };
         versions.apply(&edit).map_err(|error| engine.fail(error))?;
         let shapes = versions.shapes();
-        engine.change_view(|view| crate::version::view::View { shapes, ..view.clone() });
+        engine.current.change(|view| crate::version::view::View { shapes, ..view.clone() });
         drop(versions);
         Ok(Keyspace { handle: Arc::clone(&self.default.handle), id })
     }
@@ -188,7 +188,7 @@ impl Db {
 
     /// A snapshot of all keyspaces as they are now.
     pub fn snapshot(&self) -> Snapshot {
-        self.engine().snapshots.take(&self.engine().visible)
+        self.engine().snapshots.take(&self.engine().current)
     }
 
     /// Writes what is in memory to tables. Errors as [`Keyspace::flush`].
@@ -215,7 +215,7 @@ impl Db {
     /// # Errors
     /// The first damage found, as [`Error::Corruption`].
     pub fn verify(&self) -> Result<()> {
-        let view = self.engine().view.load_full();
+        let view = self.engine().current.view_full();
         for shape in &view.shapes {
             for table in shape.levels().iter().flat_map(|level| level.tables()) {
                 table.reader()?.verify()?;

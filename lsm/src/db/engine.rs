@@ -1,11 +1,12 @@
 //! The engine: everything that the handles and the background threads of one open database share.
 //!
-//! Locks, in the order in which they may be taken: `commit` before `versions` before `view_change` before `schedule`.
+//! Locks, in the order in which they may be taken: `commit` before `versions` before the change of the view before `schedule`.
 //! Reads take none of them.
 
 use crate::base::error::{Error, Result};
 use crate::base::key::SequenceNumber;
 use crate::base::options::Options;
+use crate::base::sync::Mutex;
 
 use crate::db::environment::{Background, Environment};
 use crate::db::health::Health;
@@ -25,12 +26,9 @@ use crate::mem::budget::{Charge, MemoryBudget};
 use crate::mem::generation::Generation;
 use crate::version::set::VersionSet;
 use crate::version::table::TableContext;
-use crate::version::view::View;
-use arc_swap::ArcSwap;
-use parking_lot::Mutex;
+use crate::version::view::Current;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 /// What the holder of the commit lock changes.
@@ -62,10 +60,7 @@ pub(crate) struct Engine {
     pub(crate) epoch: u64,
     pub(crate) wal: Wal,
     pub(crate) commit: Mutex<Commit>,
-    /// Everything up to here may be read.
-    pub(crate) visible: AtomicU64,
-    pub(crate) view: ArcSwap<View>,
-    pub(crate) view_change: Mutex<()>,
+    pub(crate) current: Current,
     pub(crate) versions: Mutex<VersionSet>,
     pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) schedule: Schedule,
@@ -74,7 +69,7 @@ pub(crate) struct Engine {
     pub(crate) writes: WriteCounters,
     pub(crate) health: Health,
     pub(crate) pool: Pool,
-    /// Held until the database is closed.
+    /// Held until the database is closed; its mutex is held for as long as that takes.
     pub(crate) lock: Mutex<Option<Box<dyn Lock>>>,
 }
 
@@ -82,13 +77,6 @@ impl Engine {
     /// True when background work is done by `step` only.
     pub(crate) fn is_manual(&self) -> bool {
         self.environment.background == Background::Manual
-    }
-
-    /// Replaces the view. `change` sees the current one.
-    pub(crate) fn change_view(&self, change: impl FnOnce(&View) -> View) {
-        let _one_writer = self.view_change.lock();
-        let next = change(&self.view.load());
-        self.view.store(Arc::new(next));
     }
 
     /// Sets the price of a written byte from the shapes, after they changed.
@@ -109,7 +97,7 @@ impl Engine {
                 backlog.debt_soft_bytes.saturating_add(options.level_base_bytes.saturating_mul(8));
         }
         self.pacer.update(&backlog);
-        let view = self.view.load();
+        let view = self.current.view();
         let memtables = view.generations().flat_map(|generation| generation.memtables());
         let index_bytes: usize = memtables.map(|(_, memtable)| memtable.index_bytes()).sum();
         let resident = (self.arenas.resident_bytes() + index_bytes) as u64;
@@ -149,9 +137,13 @@ impl Engine {
         error
     }
 
-    /// Gives the reserve up.
+    /// Gives the reserve up, unless the database is closed or closing.
     pub(crate) fn drop_ballast(&self) {
-        let _ = self.environment.disk.remove(&self.directory.join(name::BALLAST));
+        if let Some(lock) = self.lock.try_lock()
+            && lock.is_some()
+        {
+            let _ = self.environment.disk.remove(&self.directory.join(name::BALLAST));
+        }
     }
 
     /// Records a failed job: a full disk is waited out, everything else is told to whoever waits.

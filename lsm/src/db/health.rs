@@ -9,10 +9,10 @@
 
 use crate::base::error::{Error, Result};
 use crate::base::planted::{Bug, planted};
-use parking_lot::Mutex;
+use crate::base::sync::Mutex;
+use crate::base::sync::atomic::{AtomicU8, Ordering};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 
 const HEALTHY: u8 = 0;
 const NO_SPACE: u8 = 1;
@@ -31,12 +31,16 @@ impl Health {
     /// `Ok` if writes are taken; one relaxed load.
     #[inline]
     pub(crate) fn check(&self) -> Result<()> {
-        if self.state.load(Ordering::Relaxed) == HEALTHY { Ok(()) } else { Err(self.refusal()) }
+        match self.state.load(Ordering::Relaxed) {
+            HEALTHY => Ok(()),
+            state => Err(self.refusal(state)),
+        }
     }
 
+    /// What `state` means to a writer. Not the state of now: that of a full disk may have passed meanwhile.
     #[cold]
-    fn refusal(&self) -> Error {
-        match self.state.load(Ordering::Acquire) {
+    fn refusal(&self, state: u8) -> Error {
+        match state {
             CLOSED => Error::Closed,
             NO_SPACE => Error::NoSpace { path: self.full_path.lock().clone() },
             _ => match &*self.cause.lock() {
@@ -67,7 +71,8 @@ impl Health {
 
     /// Records a full disk.
     pub(crate) fn set_no_space(&self, path: &Path) {
-        *self.full_path.lock() = path.to_owned();
+        let mut full_path = self.full_path.lock();
+        *full_path = path.to_owned();
         self.state.fetch_max(NO_SPACE, Ordering::AcqRel);
     }
 
@@ -97,5 +102,22 @@ impl Health {
 
     pub(crate) fn is_full(&self) -> bool {
         self.state.load(Ordering::Acquire) == NO_SPACE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_writer_that_meets_the_end_of_a_full_disk_is_not_told_that_the_database_is_closed() {
+        let health = Health::default();
+        health.set_no_space(Path::new("/db"));
+        let seen = health.state.load(Ordering::Relaxed);
+        health.clear_no_space();
+        assert!(
+            matches!(health.refusal(seen), Error::NoSpace { path } if path == Path::new("/db"))
+        );
+        assert!(health.check().is_ok());
     }
 }

@@ -2,12 +2,12 @@
 
 use crate::base::error::{Error, Result};
 use crate::base::key::KeyspaceId;
+use crate::base::sync::atomic::Ordering;
 use crate::db::background::{RETRY_PAUSE, RETRY_PAUSE_MAX};
 use crate::db::engine::Engine;
 use crate::db::schedule::{Exclusive, State};
 use crate::format::edit::VersionEdit;
 use crate::job::pick;
-use std::sync::atomic::Ordering;
 
 impl Engine {
     /// One unit of background work in manual mode: a flush, else draining, else a compaction.
@@ -98,7 +98,7 @@ impl Engine {
         self.flush_all()?;
         let _exclusive = self.begin_exclusive()?;
         let result = self.compact_exclusively(keyspace, range);
-        while self.bury_one() {}
+        while self.tables.bury_one() {}
         result
     }
 
@@ -133,8 +133,10 @@ impl Engine {
         self.run_plan(&plan).inspect_err(|error| self.note_job_error(error))
     }
 
-    /// Ends background work and writes out what the WAL ring holds. The first caller does it; later calls do nothing.
+    /// Ends background work and writes out what the WAL ring holds. The first caller does it, others wait for it: whoever was told
+    /// that the database is closed may open it again.
     pub(crate) fn close(&self) -> Result<()> {
+        let mut lock = self.lock.lock();
         if self.health.is_closed() {
             return Ok(());
         }
@@ -148,9 +150,11 @@ impl Engine {
         self.schedule.close();
         self.pool.join();
         self.wait_for_callers();
-        while self.bury_one() {}
+        while self.tables.bury_one() {}
         let result = if poisoned { Ok(()) } else { self.close_log() };
-        drop(self.lock.lock().take());
+        // However that went: a keyspace that somebody is making must not reach the manifest any more.
+        self.versions.lock().abandon();
+        drop(lock.take());
         result
     }
 

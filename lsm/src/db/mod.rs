@@ -9,6 +9,8 @@ mod engine;
 mod environment;
 mod health;
 mod keyspace;
+#[cfg(all(test, loom))]
+mod loom_models;
 mod manual;
 mod open;
 mod read;

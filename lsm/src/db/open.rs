@@ -14,6 +14,8 @@ use crate::base::error::{Error, Result};
 use crate::base::key::{FileNumber, KeyspaceId, SEQUENCE_MAX, SequenceNumber};
 use crate::base::options::{IoChoice, MEMTABLE_COUNT_MAX, Options};
 use crate::base::planted::{Bug, planted};
+use crate::base::sync::Mutex;
+use crate::base::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::db::background::job_count;
 use crate::db::commit::{apply_batch, batch_cost};
 use crate::db::engine::{Commit, Engine};
@@ -38,13 +40,10 @@ use crate::mem::generation::Generation;
 use crate::mem::memtable::Memtable;
 use crate::version::set::VersionSet;
 use crate::version::table::TableContext;
-use crate::version::view::View;
-use arc_swap::ArcSwap;
-use parking_lot::Mutex;
+use crate::version::view::{Current, View};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// This share of the memory limit is left to the allocator's own pages and to what is too small to be counted.
 const ALLOCATOR_SHARE: u64 = 32;
@@ -165,9 +164,7 @@ pub(crate) fn open(
         epoch: start.epoch,
         wal,
         commit: Mutex::new(Commit { sequence, active }),
-        visible: AtomicU64::new(sequence),
-        view: ArcSwap::from_pointee(view),
-        view_change: Mutex::new(()),
+        current: Current::new(view, sequence),
         versions: Mutex::new(versions),
         snapshots: Arc::default(),
         schedule: Schedule::default(),

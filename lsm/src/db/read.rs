@@ -16,7 +16,6 @@ use crate::version::shape::Shape;
 use crate::version::view::View;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// Tables looked at together: their filters are prefetched in one go.
 const CANDIDATES_MAX: usize = 16;
@@ -32,8 +31,7 @@ impl Engine {
         fill_cache: bool,
     ) -> Result<Option<PinnedSlice>> {
         self.health.check_open()?;
-        let view = self.view.load();
-        let sequence = snapshot.unwrap_or_else(|| self.visible.load(Ordering::Acquire));
+        let (view, sequence) = self.current.read(snapshot);
         if let Some(found) = get_from_memory(&view, keyspace, key, sequence) {
             return Ok(found);
         }
@@ -65,8 +63,7 @@ impl Engine {
         if let Err(closed) = self.health.check_open() {
             return keys.iter().map(|_| Err(closed.clone())).collect();
         }
-        let view = self.view.load();
-        let sequence = snapshot.unwrap_or_else(|| self.visible.load(Ordering::Acquire));
+        let (view, sequence) = self.current.read(snapshot);
         let shape = view.shape(keyspace);
         let mut results: Vec<Result<Option<PinnedSlice>>> = keys.iter().map(|_| Ok(None)).collect();
         let mut searches: Vec<Search<'_>> = Vec::with_capacity(keys.len());

@@ -1,11 +1,11 @@
 //! What waits for background work, who works, and the two ways of waiting for it.
 
 use crate::base::error::Error;
+use crate::base::sync::atomic::AtomicBool;
+use crate::base::sync::{Condvar, Mutex};
 use crate::mem::generation::Generation;
-use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 /// A generation that waits for its flush, and where the log continues after it.
 #[derive(Clone, Debug)]

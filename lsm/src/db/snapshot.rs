@@ -2,11 +2,11 @@
 
 use crate::base::error::{Error, Result};
 use crate::base::key::SequenceNumber;
-use parking_lot::Mutex;
+use crate::base::sync::Mutex;
+use crate::version::view::Current;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The live snapshots of a database, with how often each is held.
 #[derive(Debug, Default)]
@@ -16,10 +16,10 @@ pub(crate) struct Snapshots {
 
 impl Snapshots {
     /// Takes a snapshot at the newest visible sequence number.
-    pub(crate) fn take(self: &Arc<Self>, visible: &AtomicU64) -> Snapshot {
+    pub(crate) fn take(self: &Arc<Self>, current: &Current) -> Snapshot {
         let mut live = self.live.lock();
         // Read inside the lock: a job that lists snapshots before this line works on entries that are visible already.
-        let sequence = visible.load(Ordering::Acquire);
+        let sequence = current.visible();
         *live.entry(sequence).or_insert(0) += 1;
         Snapshot { held: Arc::new(Held { sequence, snapshots: Arc::clone(self) }) }
     }

@@ -368,7 +368,8 @@ impl TableReader {
             let stored = buffer[..read].get(skew..end);
             use_it(stored.ok_or_else(|| self.ends_early(handle))?)
         };
-        if length > SCRATCH_BYTES_MAX {
+        // The threads of a shuttle world are one thread of the system, and read while others are in here.
+        if length > SCRATCH_BYTES_MAX || cfg!(shuttle) {
             return read_into(&mut AlignedBuffer::with_capacity(length));
         }
         SCRATCH.with_borrow_mut(|scratch| {

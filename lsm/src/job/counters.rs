@@ -2,7 +2,7 @@
 
 use crate::base::key::KeyspaceId;
 use crate::base::limits::LEVEL_COUNT;
-use parking_lot::Mutex;
+use crate::base::sync::Mutex;
 use std::collections::BTreeMap;
 use std::time::Duration;
 

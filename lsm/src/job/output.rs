@@ -4,6 +4,7 @@ use crate::base::error::{Error, Result};
 use crate::base::key::{FileNumber, KeyspaceId, Tag};
 use crate::base::options::KeyspaceOptions;
 use crate::base::planted::{Bug, planted};
+use crate::base::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::file::name;
 use crate::file::table_writer::{TableSpec, TableWriter};
 use crate::format::table_info::TableInfo;
@@ -11,7 +12,6 @@ use crate::io::Disk;
 use crate::mem::cache::BlockCache;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Fewer block reads than this between two flushes do not make a flush warm the cache.
 const READS_FEW: u64 = 1000;

@@ -30,11 +30,11 @@ use std::ops::Deref;
 use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-
-use parking_lot::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::base::error::{Error, Result};
+use crate::base::sync::Mutex;
+use crate::base::sync::atomic::AtomicBool;
 
 /// Offsets inside an arena are counted in units of this many bytes and fit a `u32`.
 pub(super) const UNIT_BYTES: usize = 8;

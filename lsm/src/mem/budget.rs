@@ -6,7 +6,7 @@
 //!
 //! Promise: after every change of a charge the cache's capacity follows, within one step (a 128th of the limit).
 
-use parking_lot::Mutex;
+use crate::base::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 

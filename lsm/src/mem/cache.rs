@@ -184,6 +184,12 @@ impl BlockCache {
         offset: u32,
         load: impl FnOnce() -> Result<Arc<Block>, E>,
     ) -> Result<Arc<Block>, E> {
+        if cfg!(shuttle) {
+            // A wait inside the cache is one that no schedule knows of.
+            let block = load()?;
+            self.insert(table_id, offset, Arc::clone(&block));
+            return Ok(block);
+        }
         let key = CacheKey { table_id, offset };
         match self.blocks.get_value_or_guard(&key, None) {
             GuardResult::Value(Resident { value: Value::Block(block), .. }) => Ok(block),
@@ -208,6 +214,9 @@ impl BlockCache {
         offset: u32,
         load: impl FnOnce() -> Result<Arc<Index>, E>,
     ) -> Result<Arc<Index>, E> {
+        if cfg!(shuttle) {
+            return load();
+        }
         let key = CacheKey { table_id, offset };
         match self.blocks.get_value_or_guard(&key, None) {
             GuardResult::Value(Resident { value: Value::Partition(index), .. }) => Ok(index),

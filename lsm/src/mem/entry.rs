@@ -15,9 +15,12 @@ use std::marker::PhantomData;
 use std::ptr::NonNull;
 
 use crate::base::key::Tag;
+use crate::base::sync::Access;
 use crate::mem::arena::{Applier, Arena, UNIT_BYTES};
 
-const HEADER_BYTES: usize = 16;
+/// Where the note of accesses stands, which only a model has.
+const ACCESS_AT: usize = 16;
+const HEADER_BYTES: usize = ACCESS_AT + size_of::<Access>();
 
 /// Where an entry stands in its arena, in units of eight bytes.
 pub(super) type EntryUnit = u32;
@@ -41,7 +44,10 @@ impl<'a> Entry<'a> {
     /// `write` gave this unit in an arena whose base is `base`, that arena lives for `'a`, and the write happened before this call.
     #[inline]
     pub(super) unsafe fn at(base: NonNull<u8>, unit: EntryUnit) -> Entry<'a> {
-        // SAFETY: the caller says that the unit lies in the arena.
+        // SAFETY: the caller says that the unit lies in the arena, and that it was written.
+        unsafe { base.add(unit as usize * UNIT_BYTES + ACCESS_AT).cast::<Access>().as_ref() }
+            .read();
+        // SAFETY: as above.
         Entry { at: unsafe { base.add(unit as usize * UNIT_BYTES) }, arena: PhantomData }
     }
 
@@ -59,6 +65,7 @@ impl<'a> Entry<'a> {
             at.cast::<u64>().write(tag.0);
             at.add(8).cast::<u32>().write(key.len() as u32);
             at.add(12).cast::<u32>().write(value.len() as u32);
+            at.add(ACCESS_AT).cast::<Access>().write(Access::written());
             let key_at = at.add(HEADER_BYTES).as_ptr();
             key_at.copy_from_nonoverlapping(key.as_ptr(), key.len());
             key_at.add(key.len()).copy_from_nonoverlapping(value.as_ptr(), value.len());

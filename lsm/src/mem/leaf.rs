@@ -19,13 +19,14 @@
 
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::base::key;
+use crate::base::sync::Access;
+use crate::base::sync::fine::{AtomicBool, AtomicU32, Ordering};
 use crate::mem::entry::{EntryUnit, prefetch};
 
-/// Entries of a leaf.
-pub(super) const LEAF_SLOTS: usize = 128;
+/// Entries of a leaf; in a model so few that a split is a small thing.
+pub(super) const LEAF_SLOTS: usize = if cfg!(loom) { 4 } else { 128 };
 
 /// Entries of each half after a split.
 pub(super) const HALF: usize = LEAF_SLOTS / 2;
@@ -43,12 +44,13 @@ pub(super) struct Leaf {
     extended: AtomicBool,
     heads: Heads,
     entries: UnsafeCell<[MaybeUninit<EntryUnit>; LEAF_SLOTS]>,
+    accesses: [Access; LEAF_SLOTS],
 }
 
 #[repr(C, align(64))]
 struct Heads(UnsafeCell<[MaybeUninit<u64>; LEAF_SLOTS]>);
 
-const _: () = assert!(size_of::<Leaf>() == 64 + LEAF_SLOTS * 12);
+const _: () = assert!(size_of::<Leaf>() == 64 + LEAF_SLOTS * 12 || cfg!(loom));
 
 // SAFETY: slots are written by the one applier before `count` publishes them and are constant afterwards (promise 1). Test:
 // readers_find_everything_that_they_know_is_published.
@@ -72,6 +74,9 @@ impl Leaf {
             (&raw mut (*at).sorted).write(AtomicU32::new(count as u32));
             (&raw mut (*at).skip).write(skip);
             (&raw mut (*at).extended).write(AtomicBool::new(false));
+            for slot in 0..LEAF_SLOTS {
+                (&raw mut (*at).accesses[slot]).write(Access::written());
+            }
             let leaf = &*at;
             for (slot, (head, entry)) in pairs.enumerate() {
                 leaf.write_slot(slot, head, entry);
@@ -84,6 +89,7 @@ impl Leaf {
     /// `slot` is below [`LEAF_SLOTS`] and not published, and the caller is the only writer.
     #[inline]
     unsafe fn write_slot(&self, slot: usize, head: u64, entry: EntryUnit) {
+        self.accesses[slot].write();
         // SAFETY: in bounds, and no reader looks at an unpublished slot.
         unsafe {
             self.heads.0.get().cast::<u64>().add(slot).write(head);
@@ -152,7 +158,7 @@ impl Leaf {
     /// Heads of the first `count` slots, `count` being no more than [`count`](Self::count) has answered.
     #[inline]
     pub(super) fn heads(&self, count: usize) -> &[u64] {
-        debug_assert!(count <= self.count());
+        self.look_at(count);
         // SAFETY: published slots are written and never change (promise 1).
         unsafe { std::slice::from_raw_parts(self.heads.0.get().cast(), count) }
     }
@@ -160,9 +166,15 @@ impl Leaf {
     /// Entries of the first `count` slots, as above.
     #[inline]
     pub(super) fn entries(&self, count: usize) -> &[EntryUnit] {
-        debug_assert!(count <= self.count());
+        self.look_at(count);
         // SAFETY: as above.
         unsafe { std::slice::from_raw_parts(self.entries.get().cast(), count) }
+    }
+
+    #[inline]
+    fn look_at(&self, count: usize) {
+        debug_assert!(count <= self.count());
+        self.accesses[..count].iter().for_each(Access::read);
     }
 
     /// Which of the first `count` slots have this head: bit `i` for slot `i`.

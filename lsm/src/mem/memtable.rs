@@ -29,9 +29,9 @@
 //! Left out: deletion (a delete is an entry of its own kind), and any judgement on sequence numbers: readers say what they may see.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::key::{Kind, SequenceNumber, Tag};
+use crate::base::sync::atomic::{AtomicU64, Ordering};
 use crate::mem::arena::Arena;
 use crate::mem::memtable_cursor::MemtableCursor;
 use crate::mem::prefix::Prefix;

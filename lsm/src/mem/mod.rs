@@ -6,6 +6,8 @@ pub mod cache;
 mod entry;
 pub mod generation;
 mod leaf;
+#[cfg(all(test, loom))]
+mod loom_models;
 pub mod memtable;
 pub mod memtable_cursor;
 #[cfg(test)]

@@ -3,10 +3,9 @@
 //! Called when a leaf is full, and seldom does anything: once for the first leaf, and each time that a sixteenth of the entries have
 //! left the prefix. The rebuilt index has leaves of 64 entries on the heap; the old one stays as it is for the readers that are in it.
 
-use std::sync::atomic::AtomicUsize;
-
 use crate::base::key;
 use crate::base::random::Random;
+use crate::base::sync::fine::AtomicUsize;
 use crate::mem::arena::Applier;
 use crate::mem::entry::EntryUnit;
 use crate::mem::leaf::{HALF, LEAF_SLOTS, Leaf, SKIP_PREFIX};

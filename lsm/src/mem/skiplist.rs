@@ -38,10 +38,10 @@
 use std::cell::UnsafeCell;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use crate::base::key::{self, Tag};
 use crate::base::random::Random;
+use crate::base::sync::fine::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use crate::mem::arena::{Applier, Arena};
 use crate::mem::entry::{Entry, EntryUnit};
 use crate::mem::leaf::{HALF, LEAF_SLOTS, Leaf, SKIP_PREFIX};

@@ -20,13 +20,14 @@
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
+use crate::base::sync::Access;
+use crate::base::sync::fine::{AtomicPtr, AtomicU64, Ordering};
 use crate::mem::entry::EntryUnit;
 use crate::mem::leaf::Leaf;
 
 /// Levels of the tallest tower: enough for 2^20 leaves before searches grow longer than they should be.
-pub(super) const HEIGHT_MAX: usize = 20;
+pub(super) const HEIGHT_MAX: usize = if cfg!(loom) { 2 } else { 20 };
 
 /// A tower, by address. Valid as long as the [`TowerMemory`] that it stands in, which the skiplist owns.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -38,6 +39,7 @@ struct Header {
     head: u64,
     entry: EntryUnit,
     leaf: AtomicPtr<Leaf>,
+    access: Access,
 }
 
 #[derive(Debug)]
@@ -83,13 +85,17 @@ impl Tower {
     /// Head of the separator after the list's prefix.
     #[inline]
     pub(super) fn head(&self) -> u64 {
-        self.header().head
+        let header = self.header();
+        header.access.read();
+        header.head
     }
 
     /// The separator. Meaningless for the first tower of a list, which stands before everything.
     #[inline]
     pub(super) fn entry(&self) -> EntryUnit {
-        self.header().entry
+        let header = self.header();
+        header.access.read();
+        header.entry
     }
 
     /// The leaf as it is now. The order matters: look at `link(0)` after this, never before.
@@ -153,7 +159,7 @@ impl TowerMemory {
         let leaf = AtomicPtr::new(std::ptr::from_ref(leaf).cast_mut());
         // SAFETY: `allocate` gave room for the header and `height` links.
         unsafe {
-            at.write(Header { head, entry, leaf });
+            at.write(Header { head, entry, leaf, access: Access::written() });
             for level in 0..height {
                 at.add(1).cast::<Link>().add(level).write(Link {
                     hint: AtomicU64::new(u64::MAX),

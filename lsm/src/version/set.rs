@@ -182,6 +182,11 @@ impl VersionSet {
         writer.put_in_force(&self.context.disk, &self.context.directory)
     }
 
+    /// Takes no more changes.
+    pub fn abandon(&mut self) {
+        self.writer = None;
+    }
+
     /// The shapes after `edit`, by keyspace number, or why it cannot be.
     fn check(&self, edit: &VersionEdit) -> Result<Vec<(usize, Arc<Shape>)>> {
         let wrong = |detail: String| Error::corruption(&self.manifest_path, 0, detail);

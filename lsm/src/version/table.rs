@@ -3,20 +3,20 @@
 //! Promises:
 //! 1. Opening a database opens no table: the reader is made at the first read.
 //! 2. A table that was marked obsolete is handed to the graveyard when the last version, cursor or compaction that
-//!    holds it lets go, and never before; the graveyard's owner unlinks it. It is marked only after the manifest that forgets it is durable.
+//!    holds it lets go, and never before; background work unlinks it (`bury_one`). It is marked only after the manifest that forgets it is durable.
 
 use crate::base::error::Result;
 use crate::base::key::FileNumber;
+use crate::base::sync::Mutex;
+use crate::base::sync::atomic::{AtomicBool, Ordering};
 use crate::file::name;
 use crate::file::table_reader::TableReader;
 use crate::format::table_info::TableInfo;
 use crate::io::Disk;
 use crate::mem::budget::MemoryBudget;
 use crate::mem::cache::BlockCache;
-use parking_lot::Mutex;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// What every table of a database needs to be read.
@@ -34,6 +34,19 @@ pub struct TableContext {
     pub budget: Arc<MemoryBudget>,
     /// Tables that nobody holds any more, to be unlinked; with their readers, whose cached blocks are to go.
     pub graveyard: Mutex<Vec<(FileNumber, Option<Arc<TableReader>>)>>,
+}
+
+impl TableContext {
+    /// Unlinks one table that nobody holds any more, and takes its blocks out of the cache; true if there was one.
+    pub fn bury_one(&self) -> bool {
+        let Some((number, reader)) = self.graveyard.lock().pop() else { return false };
+        if let Some(reader) = reader {
+            reader.forget_blocks();
+        }
+        // A failure leaves a stray file, which the next open removes.
+        let _stray = self.disk.remove(&name::table(&self.directory, number));
+        true
+    }
 }
 
 /// One table.

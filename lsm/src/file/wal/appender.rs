@@ -7,7 +7,7 @@ use super::log::{
 use super::{Wal, WalOptions};
 use crate::base::error::{Error, Result};
 use crate::base::limits::IO_ALIGN;
-use std::sync::atomic::Ordering;
+use crate::base::sync::atomic::Ordering;
 
 /// The state of the one appender.
 #[derive(Debug)]

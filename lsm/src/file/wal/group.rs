@@ -15,8 +15,8 @@
 //! time. 3. A lone caller neither waits nor makes a system call of its own.
 
 use crate::base::clock::Clock;
-use parking_lot::Mutex;
-use std::sync::atomic::{AtomicU32, Ordering};
+use crate::base::sync::atomic::{AtomicU32, Ordering};
+use crate::base::sync::{Mutex, Word, thread};
 use std::time::Duration;
 
 /// Longest wait of a leader for its group to fill.
@@ -41,9 +41,9 @@ pub(super) struct SyncGroup {
     members: AtomicU32,
     /// Futex words by parity of the id: the last finished group of that parity. At most two groups are alive (one
     /// written, one open), so a wake reaches one group only.
-    finished: [AtomicU32; 2],
+    finished: [Word; 2],
     /// Futex word: the group whose heir may lead.
-    turn: AtomicU32,
+    turn: Word,
 }
 
 enum Role {
@@ -57,8 +57,8 @@ impl SyncGroup {
         SyncGroup {
             queue: Mutex::new(Queue { open: 2, members: 0, led: false, last: 0 }),
             members: AtomicU32::new(0),
-            finished: [AtomicU32::new(0), AtomicU32::new(1)],
-            turn: AtomicU32::new(0),
+            finished: [Word::new(0), Word::new(1)],
+            turn: Word::new(0),
         }
     }
 
@@ -97,7 +97,7 @@ impl SyncGroup {
         if last > 1 {
             let deadline = clock.now() + REGROUP_WAIT;
             while self.members.load(Ordering::Relaxed) < last && clock.now() < deadline {
-                std::thread::yield_now();
+                thread::yield_now();
             }
         }
         let size = {
@@ -115,44 +115,22 @@ impl SyncGroup {
         };
         if has_heir {
             self.turn.store(group.wrapping_add(1), Ordering::Release);
-            wake_all(&self.turn);
+            self.turn.wake_all();
         }
         self.finished[(group & 1) as usize].store(group, Ordering::Release);
         if size > 1 {
-            wake_all(&self.finished[(group & 1) as usize]);
+            self.finished[(group & 1) as usize].wake_all();
         }
     }
 }
 
-fn wait_until(word: &AtomicU32, good: impl Fn(u32) -> bool) {
+fn wait_until(word: &Word, good: impl Fn(u32) -> bool) {
     loop {
         let seen = word.load(Ordering::Acquire);
         if good(seen) {
             return;
         }
-        // SAFETY: the word outlives the call; the kernel only compares it. Errors (EAGAIN: changed meanwhile, EINTR) are
-        // met by looking again.
-        unsafe {
-            libc::syscall(
-                libc::SYS_futex,
-                word.as_ptr(),
-                libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
-                seen,
-                std::ptr::null::<libc::timespec>(),
-            );
-        }
-    }
-}
-
-fn wake_all(word: &AtomicU32) {
-    // SAFETY: the word is alive; waking cannot fail in a way that matters.
-    unsafe {
-        libc::syscall(
-            libc::SYS_futex,
-            word.as_ptr(),
-            libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
-            i32::MAX,
-        );
+        word.sleep_while(seen);
     }
 }
 

@@ -45,6 +45,8 @@ mod appender;
 #[cfg(test)]
 mod crash_tests;
 mod group;
+#[cfg(all(test, loom))]
+mod loom_models;
 mod recover;
 mod ring;
 mod segment;
@@ -55,16 +57,16 @@ mod writer;
 use crate::base::clock::Clock;
 use crate::base::error::{Error, Result};
 use crate::base::planted::{Bug, planted};
+use crate::base::sync::Mutex;
+use crate::base::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::format::log;
 use crate::io::Disk;
 use appender::Appender;
 use group::SyncGroup;
 use log::{FRAME_BYTES, frame_ceil};
-use parking_lot::Mutex;
 use ring::Ring;
 use segment::Layout;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use writer::Writer;
 
@@ -72,7 +74,7 @@ pub use log::Lsn;
 pub use recover::{Apply, Recovered, recover};
 
 /// Smallest ring: a drain of one piece must leave room to go on.
-const RING_BYTES_MIN: u64 = 128 << 10;
+const RING_BYTES_MIN: u64 = if cfg!(loom) { 32 << 10 } else { 128 << 10 };
 /// Largest ring that is worth its memory.
 const RING_BYTES_MAX: u64 = 4 << 20;
 /// Undrained bytes at which a drain is worth a write.
@@ -255,6 +257,8 @@ impl Wal {
             return Ok(());
         }
         let result = self.sync(self.appended_lsn());
+        // Under the lock: somebody else's sync may have been the last, and still have its promise to write into the ring.
+        let _nobody_writes = self.writer.lock();
         let _an_earlier_failure_stays = self.failure.set(Error::Closed);
         result
     }

@@ -10,6 +10,7 @@
 use super::log::{
     FRAME_BYTES, LOG_HEADER_BYTES, Lsn, PROMISE_BYTES, PROMISE_OFFSET, RingHeader, encode_promise,
 };
+use crate::base::sync::RangeAccess;
 use crate::file::name;
 use crate::io::{AlignedBuffer, Disk, SharedMap};
 use std::path::Path;
@@ -29,6 +30,8 @@ pub(super) struct Ring {
     data: *mut u8,
     capacity: u64,
     epoch: u64,
+    access: RangeAccess,
+    promise_access: RangeAccess,
 }
 
 // SAFETY: the memory lives as long as the ring and does not move; who may touch which bytes is said above and kept by the
@@ -42,6 +45,7 @@ impl Ring {
     pub(super) fn new(disk: &dyn Disk, directory: &Path, epoch: u64, capacity: usize) -> Ring {
         assert!(capacity.is_multiple_of(FRAME_BYTES) && capacity > 0, "whole frames");
         let length = LOG_HEADER_BYTES + capacity;
+        let access = RangeAccess::default();
         match disk.map_shared(&directory.join(name::RING), length) {
             Ok(map) if map.length() >= length => {
                 let header = RingHeader { epoch, capacity: capacity as u64 }.encode();
@@ -50,12 +54,26 @@ impl Ring {
                     map.pointer().copy_from_nonoverlapping(header.as_ptr(), header.len());
                     map.pointer().add(LOG_HEADER_BYTES)
                 };
-                Ring { memory: Memory::Shared(map), data, capacity: capacity as u64, epoch }
+                Ring {
+                    memory: Memory::Shared(map),
+                    data,
+                    capacity: capacity as u64,
+                    epoch,
+                    access,
+                    promise_access: RangeAccess::default(),
+                }
             }
             _ => {
                 let mut buffer = AlignedBuffer::zeroed(capacity);
                 let data = buffer.as_mut_ptr();
-                Ring { memory: Memory::Plain(buffer), data, capacity: capacity as u64, epoch }
+                Ring {
+                    memory: Memory::Plain(buffer),
+                    data,
+                    capacity: capacity as u64,
+                    epoch,
+                    access,
+                    promise_access: RangeAccess::default(),
+                }
             }
         }
     }
@@ -78,6 +96,7 @@ impl Ring {
     pub(super) unsafe fn bytes_mut(&self, lsn: Lsn, length: usize) -> &mut [u8] {
         let offset = (lsn % self.capacity) as usize;
         debug_assert!(offset + length <= self.capacity as usize, "a frame never wraps");
+        self.access.write(offset as u64, length);
         // SAFETY: inside the ring, as asserted; exclusive by the contract of this method.
         unsafe { std::slice::from_raw_parts_mut(self.data.add(offset), length) }
     }
@@ -91,6 +110,8 @@ impl Ring {
         let first = out.len().min(self.capacity as usize - offset);
         let (head, tail) = out.split_at_mut(first);
         assert!(tail.len() <= offset, "at most one lap");
+        self.access.read(offset as u64, head.len());
+        self.access.read(0, tail.len());
         // SAFETY: both pieces are inside the ring; published bytes are not written before `drained` passes them.
         unsafe {
             head.as_mut_ptr().copy_from_nonoverlapping(self.data.add(offset), head.len());
@@ -105,6 +126,7 @@ impl Ring {
     pub(super) unsafe fn promise(&self, durable: Lsn) {
         if let Memory::Shared(map) = &self.memory {
             let bytes = encode_promise(self.epoch, durable);
+            self.promise_access.write(0, PROMISE_BYTES);
             const { assert!(PROMISE_OFFSET + PROMISE_BYTES <= LOG_HEADER_BYTES) };
             // SAFETY: inside the header block, which nobody else touches after `new`.
             unsafe {

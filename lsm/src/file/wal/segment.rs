@@ -6,9 +6,9 @@
 use super::log::{LOG_HEADER_BYTES, Lsn, SegmentHeader};
 use crate::base::error::{Error, Result};
 use crate::base::limits::IO_ALIGN;
+use crate::base::sync::Mutex;
 use crate::file::name;
 use crate::io::{AlignedBuffer, Disk, File, OpenMode, write_full};
-use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;

@@ -6,15 +6,15 @@ use super::{Wal, WalOptions};
 use crate::base::error::{Error, Result};
 use crate::base::limits::IO_ALIGN;
 use crate::base::planted::{Bug, planted};
+use crate::base::sync::MutexGuard;
+use crate::base::sync::atomic::Ordering;
 use crate::file::name::{self, FileKind};
 use crate::format::log::LOG_HEADER_BYTES;
 use crate::io::{AlignedBuffer, Disk};
-use parking_lot::MutexGuard;
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// Largest write; more gives nothing on the devices measured.
 const PIECE_BYTES: u64 = 256 << 10;

@@ -4,9 +4,9 @@ use super::inode::Standing;
 use super::names::FileId;
 use super::state::{Request, State, Verdict, errno};
 use crate::base::limits::IO_ALIGN;
+use crate::base::sync::DeviceMutex;
 use crate::io::fault::{Call, Target, flip};
 use crate::io::{File, OpenMode};
-use parking_lot::Mutex;
 use std::fmt;
 use std::io;
 use std::os::fd::RawFd;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 const SECTOR_BYTES: usize = 512;
 
 pub(super) struct SimFile {
-    state: Arc<Mutex<State>>,
+    state: Arc<DeviceMutex<State>>,
     id: FileId,
     path: PathBuf,
     /// The path without `.`, for the trace and the faults.
@@ -27,7 +27,7 @@ pub(super) struct SimFile {
 
 impl SimFile {
     pub(super) fn new(
-        state: Arc<Mutex<State>>,
+        state: Arc<DeviceMutex<State>>,
         id: FileId,
         path: PathBuf,
         normal_path: PathBuf,

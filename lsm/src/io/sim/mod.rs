@@ -40,10 +40,10 @@ pub use image::{LossModel, PendingChange};
 
 use super::fault::Target;
 use super::{Disk, File, Lock, OpenMode, Queue, SharedMap};
+use crate::base::sync::DeviceMutex;
 use file::SimFile;
 use map::SimMap;
 use names::{NameChange, normal};
-use parking_lot::Mutex;
 use queue::SimQueue;
 use state::{Request, State, Verdict, errno};
 use std::fmt;
@@ -57,7 +57,7 @@ const FREE_BYTES_UNLIMITED: u64 = 1 << 40;
 /// A simulated disk. Clones are handles of the same disk.
 #[derive(Clone)]
 pub struct SimDisk {
-    state: Arc<Mutex<State>>,
+    state: Arc<DeviceMutex<State>>,
 }
 
 impl SimDisk {
@@ -67,7 +67,7 @@ impl SimDisk {
     }
 
     fn from_state(state: State) -> SimDisk {
-        SimDisk { state: Arc::new(Mutex::new(state)) }
+        SimDisk { state: Arc::new(DeviceMutex::new(state)) }
     }
 
     /// Calls of the disk, its files and queues so far; the first one has index 0. A queued request counts when it is
@@ -306,7 +306,7 @@ impl Disk for SimDisk {
 
 /// A held lock; gives it back on drop.
 struct SimLock {
-    state: Arc<Mutex<State>>,
+    state: Arc<DeviceMutex<State>>,
     file: names::FileId,
 }
 
