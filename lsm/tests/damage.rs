@@ -317,6 +317,19 @@ fn damage_to_the_only_copy_of_the_log_is_reported() {
     assert!(tally.refused > 50 && tally.read_errors == 0, "{tally:?}");
 }
 
+/// An error of the system is tried again; a file that has grown stays as it is.
+#[test]
+fn a_current_that_is_too_long_is_damage_and_not_an_error_of_the_system() {
+    let mut files = closed().files.clone();
+    files.insert("CURRENT".into(), vec![b'M'; 5000]);
+    let outcome = open(&disk_of(&files));
+    let expected = Path::new(DIRECTORY).join("CURRENT");
+    assert!(
+        matches!(&outcome, Err(Error::Corruption { path, .. }) if *path == expected),
+        "{outcome:?}"
+    );
+}
+
 fn checksum(owner: u64, offset: u64, bytes: &[u8]) -> [u8; 4] {
     let context = [owner.to_le_bytes(), offset.to_le_bytes()].concat();
     crc32c::crc32c_append(crc32c::crc32c(&context), bytes).to_le_bytes()
