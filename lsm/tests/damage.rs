@@ -15,7 +15,12 @@ mod common;
 use common::{Chance, other_options, tiny_options};
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
+use treering_lsm::base::key::{FileNumber, KeyspaceId, SEQUENCE_MAX};
+use treering_lsm::base::limits::NUMBER_MAX;
+use treering_lsm::file::manifest::ManifestWriter;
+use treering_lsm::format::edit::{KeyspaceRecord, LogMark, VersionEdit};
+use treering_lsm::format::log::LSN_MAX;
 use treering_lsm::io::sim::SimDisk;
 use treering_lsm::io::{Disk, OpenMode, read_whole, write_full};
 use treering_lsm::{
@@ -428,6 +433,47 @@ fn a_log_record_of_an_unknown_kind_or_keyspace_is_refused() {
         assert!(matches!(outcome, Err(Error::Corruption { .. })), "{outcome:?}");
         files.iter().for_each(|(name, bytes)| assert_eq!(files_of(&disk).get(name), Some(bytes)));
     }
+}
+
+/// The manifest `number` of a database of one keyspace, and CURRENT, with `edit` in it.
+fn manifest_with(edit: VersionEdit) -> Files {
+    let disk = disk_of(&Files::new());
+    let handle: Arc<dyn Disk> = Arc::new(disk.clone());
+    let options = options().default_keyspace;
+    let keyspace = KeyspaceRecord { id: KeyspaceId(0), name: "default".into(), options };
+    let edit = VersionEdit { keyspaces: vec![keyspace], ..edit };
+    ManifestWriter::create(&handle, Path::new(DIRECTORY), FileNumber(1), &edit).unwrap();
+    files_of(&disk)
+}
+
+/// Opening goes on from the numbers that it finds. From the largest ones it made a manifest that it did not take itself, or panicked
+/// at the first write.
+#[test]
+fn numbers_that_no_database_reaches_are_refused_before_anything_is_written() {
+    let edits = [
+        VersionEdit { next_file: Some(NUMBER_MAX), ..VersionEdit::default() },
+        VersionEdit { last_sequence: Some(SEQUENCE_MAX), ..VersionEdit::default() },
+        VersionEdit { last_sequence: Some(SEQUENCE_MAX - 1), ..VersionEdit::default() },
+        VersionEdit { log: Some(LogMark { epoch: NUMBER_MAX, lsn: 0 }), ..VersionEdit::default() },
+        VersionEdit { log: Some(LogMark { epoch: 1, lsn: LSN_MAX }), ..VersionEdit::default() },
+    ];
+    let mut images: Vec<Files> = edits.into_iter().map(manifest_with).collect();
+    for name in ["072057594037927935.sst", "MANIFEST-072057594037927935", "072057594037927935.wal"]
+    {
+        let mut files = closed().files.clone();
+        files.insert(name.into(), Vec::new());
+        images.push(files);
+    }
+    for files in images {
+        let disk = disk_of(&files);
+        let outcome = open(&disk);
+        assert!(matches!(outcome, Err(Error::Corruption { .. })), "{outcome:?}");
+        let after = files_of(&disk);
+        files.iter().for_each(|(name, bytes)| assert_eq!(after.get(name), Some(bytes)));
+    }
+    let small = VersionEdit { last_sequence: Some(1 << 50), ..VersionEdit::default() };
+    let db = open(&disk_of(&manifest_with(small))).unwrap();
+    db.put(b"key", b"value").unwrap();
 }
 
 #[test]
