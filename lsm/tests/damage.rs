@@ -18,7 +18,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use treering_lsm::base::key::{FileNumber, KeyspaceId, SEQUENCE_MAX};
 use treering_lsm::base::limits::NUMBER_MAX;
-use treering_lsm::file::manifest::ManifestWriter;
+use treering_lsm::file::manifest::{self, ManifestWriter};
 use treering_lsm::format::edit::{KeyspaceRecord, LogMark, VersionEdit};
 use treering_lsm::format::log::LSN_MAX;
 use treering_lsm::io::sim::SimDisk;
@@ -444,6 +444,41 @@ fn manifest_with(edit: VersionEdit) -> Files {
     let edit = VersionEdit { keyspaces: vec![keyspace], ..edit };
     ManifestWriter::create(&handle, Path::new(DIRECTORY), FileNumber(1), &edit).unwrap();
     files_of(&disk)
+}
+
+/// A right manifest record may say wrong things of a table: reads then miss keys, and only `verify` can say so.
+#[test]
+fn verify_sees_a_manifest_that_lies_about_a_table() {
+    let mut lies = 0;
+    for lie in 0..4 {
+        let mut files = closed().files.clone();
+        let handle: Arc<dyn Disk> = Arc::new(disk_of(&files));
+        let edits = manifest::read(&handle, Path::new(DIRECTORY)).unwrap().unwrap().edits;
+        let mut edits: Vec<VersionEdit> = edits;
+        let info = &mut edits.iter_mut().flat_map(|edit| &mut edit.added).last().unwrap().2;
+        match lie {
+            0 => info.smallest.push(b'!'),
+            1 => info.sequence_max += 1,
+            2 => info.entry_count += 1,
+            _ => {}
+        }
+        let disk = SimDisk::new(1);
+        disk.create_directory(Path::new(DIRECTORY)).unwrap();
+        let handle: Arc<dyn Disk> = Arc::new(disk.clone());
+        let number = FileNumber(900);
+        let mut writer =
+            ManifestWriter::create(&handle, Path::new(DIRECTORY), number, &edits[0]).unwrap();
+        edits[1..].iter().for_each(|edit| writer.append(edit).unwrap());
+        files.retain(|name, _| name != "CURRENT" && !name.starts_with("MANIFEST"));
+        files.extend(files_of(&disk));
+        let outcome = open(&disk_of(&files)).and_then(|db| db.verify());
+        match outcome {
+            Ok(()) => assert_eq!(lie, 3, "a lie passed"),
+            Err(Error::Corruption { .. }) => lies += 1,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert_eq!(lies, 3);
 }
 
 /// Opening goes on from the numbers that it finds. From the largest ones it made a manifest that it did not take itself, or panicked
