@@ -15,7 +15,12 @@ mod common;
 use common::{Chance, other_options, tiny_options};
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
+use treering_lsm::base::key::{FileNumber, KeyspaceId, SEQUENCE_MAX};
+use treering_lsm::base::limits::NUMBER_MAX;
+use treering_lsm::file::manifest::{self, ManifestWriter};
+use treering_lsm::format::edit::{KeyspaceRecord, LogMark, VersionEdit};
+use treering_lsm::format::log::LSN_MAX;
 use treering_lsm::io::sim::SimDisk;
 use treering_lsm::io::{Disk, OpenMode, read_whole, write_full};
 use treering_lsm::{
@@ -317,6 +322,19 @@ fn damage_to_the_only_copy_of_the_log_is_reported() {
     assert!(tally.refused > 50 && tally.read_errors == 0, "{tally:?}");
 }
 
+/// An error of the system is tried again; a file that has grown stays as it is.
+#[test]
+fn a_current_that_is_too_long_is_damage_and_not_an_error_of_the_system() {
+    let mut files = closed().files.clone();
+    files.insert("CURRENT".into(), vec![b'M'; 5000]);
+    let outcome = open(&disk_of(&files));
+    let expected = Path::new(DIRECTORY).join("CURRENT");
+    assert!(
+        matches!(&outcome, Err(Error::Corruption { path, .. }) if *path == expected),
+        "{outcome:?}"
+    );
+}
+
 fn checksum(owner: u64, offset: u64, bytes: &[u8]) -> [u8; 4] {
     let context = [owner.to_le_bytes(), offset.to_le_bytes()].concat();
     crc32c::crc32c_append(crc32c::crc32c(&context), bytes).to_le_bytes()
@@ -415,6 +433,82 @@ fn a_log_record_of_an_unknown_kind_or_keyspace_is_refused() {
         assert!(matches!(outcome, Err(Error::Corruption { .. })), "{outcome:?}");
         files.iter().for_each(|(name, bytes)| assert_eq!(files_of(&disk).get(name), Some(bytes)));
     }
+}
+
+/// The manifest `number` of a database of one keyspace, and CURRENT, with `edit` in it.
+fn manifest_with(edit: VersionEdit) -> Files {
+    let disk = disk_of(&Files::new());
+    let handle: Arc<dyn Disk> = Arc::new(disk.clone());
+    let options = options().default_keyspace;
+    let keyspace = KeyspaceRecord { id: KeyspaceId(0), name: "default".into(), options };
+    let edit = VersionEdit { keyspaces: vec![keyspace], ..edit };
+    ManifestWriter::create(&handle, Path::new(DIRECTORY), FileNumber(1), &edit).unwrap();
+    files_of(&disk)
+}
+
+/// A right manifest record may say wrong things of a table: reads then miss keys, and only `verify` can say so.
+#[test]
+fn verify_sees_a_manifest_that_lies_about_a_table() {
+    let mut lies = 0;
+    for lie in 0..4 {
+        let mut files = closed().files.clone();
+        let handle: Arc<dyn Disk> = Arc::new(disk_of(&files));
+        let edits = manifest::read(&handle, Path::new(DIRECTORY)).unwrap().unwrap().edits;
+        let mut edits: Vec<VersionEdit> = edits;
+        let info = &mut edits.iter_mut().flat_map(|edit| &mut edit.added).last().unwrap().2;
+        match lie {
+            0 => info.smallest.push(b'!'),
+            1 => info.sequence_max += 1,
+            2 => info.entry_count += 1,
+            _ => {}
+        }
+        let disk = SimDisk::new(1);
+        disk.create_directory(Path::new(DIRECTORY)).unwrap();
+        let handle: Arc<dyn Disk> = Arc::new(disk.clone());
+        let number = FileNumber(900);
+        let mut writer =
+            ManifestWriter::create(&handle, Path::new(DIRECTORY), number, &edits[0]).unwrap();
+        edits[1..].iter().for_each(|edit| writer.append(edit).unwrap());
+        files.retain(|name, _| name != "CURRENT" && !name.starts_with("MANIFEST"));
+        files.extend(files_of(&disk));
+        let outcome = open(&disk_of(&files)).and_then(|db| db.verify());
+        match outcome {
+            Ok(()) => assert_eq!(lie, 3, "a lie passed"),
+            Err(Error::Corruption { .. }) => lies += 1,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert_eq!(lies, 3);
+}
+
+/// Opening goes on from the numbers that it finds. From the largest ones it made a manifest that it did not take itself, or panicked
+/// at the first write.
+#[test]
+fn numbers_that_no_database_reaches_are_refused_before_anything_is_written() {
+    let edits = [
+        VersionEdit { next_file: Some(NUMBER_MAX), ..VersionEdit::default() },
+        VersionEdit { last_sequence: Some(SEQUENCE_MAX), ..VersionEdit::default() },
+        VersionEdit { last_sequence: Some(SEQUENCE_MAX - 1), ..VersionEdit::default() },
+        VersionEdit { log: Some(LogMark { epoch: NUMBER_MAX, lsn: 0 }), ..VersionEdit::default() },
+        VersionEdit { log: Some(LogMark { epoch: 1, lsn: LSN_MAX }), ..VersionEdit::default() },
+    ];
+    let mut images: Vec<Files> = edits.into_iter().map(manifest_with).collect();
+    for name in ["072057594037927935.sst", "MANIFEST-072057594037927935", "072057594037927935.wal"]
+    {
+        let mut files = closed().files.clone();
+        files.insert(name.into(), Vec::new());
+        images.push(files);
+    }
+    for files in images {
+        let disk = disk_of(&files);
+        let outcome = open(&disk);
+        assert!(matches!(outcome, Err(Error::Corruption { .. })), "{outcome:?}");
+        let after = files_of(&disk);
+        files.iter().for_each(|(name, bytes)| assert_eq!(after.get(name), Some(bytes)));
+    }
+    let small = VersionEdit { last_sequence: Some(1 << 50), ..VersionEdit::default() };
+    let db = open(&disk_of(&manifest_with(small))).unwrap();
+    db.put(b"key", b"value").unwrap();
 }
 
 #[test]

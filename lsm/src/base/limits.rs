@@ -21,6 +21,10 @@ pub const FORMAT_VERSION: u32 = 1;
 /// Largest file number, log epoch and count of things in one file. No database gets this far; larger ones are damage.
 pub const NUMBER_MAX: u64 = (1 << 56) - 1;
 
+/// Numbers that only grow (file numbers, epochs, sequence numbers, LSNs) are damage above this share of their limit when a database is
+/// opened. A lifetime of writes does not get there, and from there the database might run into the limit while it is open.
+pub const NUMBER_SHARE_MAX: u64 = 2;
+
 /// Alignment of direct I/O in bytes: offsets, lengths and addresses.
 pub const IO_ALIGN: usize = 4096;
 

@@ -218,7 +218,7 @@ impl Db {
         let view = self.engine().current.view_full();
         for shape in &view.shapes {
             for table in shape.levels().iter().flat_map(|level| level.tables()) {
-                table.reader()?.verify()?;
+                table.verify()?;
             }
         }
         Ok(())

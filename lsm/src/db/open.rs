@@ -12,6 +12,7 @@
 
 use crate::base::error::{Error, Result};
 use crate::base::key::{FileNumber, KeyspaceId, SEQUENCE_MAX, SequenceNumber};
+use crate::base::limits::{NUMBER_MAX, NUMBER_SHARE_MAX};
 use crate::base::options::{IoChoice, MEMTABLE_COUNT_MAX, Options};
 use crate::base::planted::{Bug, planted};
 use crate::base::sync::Mutex;
@@ -27,6 +28,7 @@ use crate::file::name::{self, FileKind};
 use crate::file::wal::{self, LogStart, Recovered, Wal, WalOptions};
 use crate::format::batch::BatchReader;
 use crate::format::edit::{KeyspaceRecord, LogMark, VersionEdit};
+use crate::format::log::LSN_MAX;
 use crate::io::{Disk, Lock};
 use crate::job::counters::Counters;
 use crate::job::flush::flush;
@@ -118,6 +120,10 @@ pub(crate) fn open(
         let apply = &mut |sequence, count, batch: &[u8]| replay.apply(sequence, count, batch);
         wal::recover(&disk, directory, start, versions.promised(), apply)?
     };
+    if recovered.max_lsn > LSN_MAX / NUMBER_SHARE_MAX {
+        let detail = format!("a log up to LSN {}, which no database reaches", recovered.max_lsn);
+        return Err(Error::corruption(directory, 0, detail));
+    }
     let mut edit = replay.finish()?;
     if planted(Bug::StraysRemovedEarly) {
         remove_strays(&disk, directory, &versions, FileNumber(0))?;
@@ -235,11 +241,23 @@ fn lock(disk: &Arc<dyn Disk>, directory: &Path) -> Result<Box<dyn Lock>> {
 /// The largest file number in use, so that a stray of a crash is never overwritten.
 fn highest_number(disk: &Arc<dyn Disk>, directory: &Path) -> Result<u64> {
     let names = disk.list(directory).map_err(|e| Error::io("list", directory, e))?;
-    let number = |name: &String| match name::parse(name) {
-        Some(FileKind::Table(number) | FileKind::Manifest(number)) => Some(number.0),
-        _ => None,
-    };
-    Ok(names.iter().filter_map(number).max().unwrap_or(0))
+    let mut highest = 0;
+    for name in names {
+        let (number, is_slot) = match name::parse(&name) {
+            Some(FileKind::Table(number) | FileKind::Manifest(number)) => (number.0, false),
+            Some(FileKind::Wal(slot)) => (slot, true),
+            _ => continue,
+        };
+        // The numbers of new files go on from here.
+        if number > NUMBER_MAX / NUMBER_SHARE_MAX {
+            let detail = "a file number that no database reaches; move the file away";
+            return Err(Error::corruption(&directory.join(name), 0, detail));
+        }
+        if !is_slot {
+            highest = highest.max(number);
+        }
+    }
+    Ok(highest)
 }
 
 /// Every table that the manifest names is there. Opening opens none, but it removes those that the manifest does not name: from a
@@ -339,7 +357,8 @@ impl<'a> Replay<'a> {
             let detail = format!("log record with sequence number {sequence}: {detail}");
             Error::corruption(&self.jobs.directory, 0, detail)
         };
-        if count == 0 || sequence == 0 || sequence - 1 > SEQUENCE_MAX - u64::from(count) {
+        let sequence_max = SEQUENCE_MAX / NUMBER_SHARE_MAX;
+        if count == 0 || sequence == 0 || sequence - 1 > sequence_max - u64::from(count) {
             return Err(wrong(format!("it cannot have {count} operations")));
         }
         for item in BatchReader::new(batch, count) {

@@ -156,16 +156,9 @@ pub struct ManifestContents {
 pub fn read(disk: &Arc<dyn Disk>, directory: &Path) -> Result<Option<ManifestContents>> {
     let Some(Current { number, durable }) = current(disk, directory)? else { return Ok(None) };
     let path = name::manifest(directory, number);
-    let bytes = match io::read_whole(&**disk, &path, MANIFEST_BYTES_MAX) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(Error::corruption(
-                &path,
-                0,
-                "CURRENT names this manifest, but it is not there",
-            ));
-        }
-        other => other.map_err(|e| Error::io("read", &path, e))?,
-    };
+    let bytes = read_file(disk, &path, MANIFEST_BYTES_MAX)?.ok_or_else(|| {
+        Error::corruption(&path, 0, "CURRENT names this manifest, but it is not there")
+    })?;
     check_header(&path, number, &bytes)?;
     let (edits, end) = read_records(&path, number, &bytes)?;
     if end < durable || edits.is_empty() {
@@ -174,6 +167,18 @@ pub fn read(disk: &Arc<dyn Disk>, directory: &Path) -> Result<Option<ManifestCon
         return Err(Error::corruption(&path, end, detail));
     }
     Ok(Some(ManifestContents { number, edits }))
+}
+
+/// A whole file, or `None` if it is not there. One that is longer than any that is written is damaged.
+fn read_file(disk: &Arc<dyn Disk>, path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>> {
+    match io::read_whole(&**disk, path, bytes_max) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+            Err(Error::corruption(path, bytes_max, format!("the file is too long: {error}")))
+        }
+        Err(error) => Err(Error::io("read", path, error)),
+    }
 }
 
 /// The edits, and where the last intact record ends.
@@ -285,10 +290,7 @@ struct Current {
 
 fn current(disk: &Arc<dyn Disk>, directory: &Path) -> Result<Option<Current>> {
     let path = directory.join(name::CURRENT);
-    let bytes = match io::read_whole(&**disk, &path, CURRENT_BYTES_MAX) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        other => other.map_err(|e| Error::io("read", &path, e))?,
-    };
+    let Some(bytes) = read_file(disk, &path, CURRENT_BYTES_MAX)? else { return Ok(None) };
     let text = std::str::from_utf8(&bytes).unwrap_or("");
     let mut words = text.split(' ');
     let number = match words.next().and_then(name::parse) {

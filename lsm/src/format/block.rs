@@ -35,7 +35,7 @@ pub mod frame;
 mod walk;
 
 pub use builder::BlockBuilder;
-pub use walk::Walk;
+pub use walk::{BlockCursor, Walk};
 
 use crate::base::coding::take_varint32;
 use crate::base::key::{Kind, SEQUENCE_MAX, Tag, head};
@@ -283,7 +283,7 @@ impl Block {
     }
 
     /// Index of the first entry whose user key is not below `key`; `count` if there is none.
-    pub(crate) fn lower_bound(&self, key: &[u8]) -> u32 {
+    pub fn lower_bound(&self, key: &[u8]) -> u32 {
         self.prefetch_columns();
         let prefix = self.prefix as usize;
         if prefix > 0 {
@@ -344,7 +344,7 @@ impl Block {
     }
 
     /// Index of the first entry at or after (`key`, `tag`); `count` if there is none.
-    pub(crate) fn lower_bound_version(&self, key: &[u8], tag: Tag) -> u32 {
+    pub fn lower_bound_version(&self, key: &[u8], tag: Tag) -> u32 {
         let mut index = self.lower_bound(key);
         while index < self.count
             && self.tag(index) > tag

@@ -8,8 +8,8 @@
 //! 1. A payload is kept compressed only when it is smaller by at least an eighth; otherwise the caller stores the raw bytes, so that
 //!    reading incompressible data costs no decompression. The output buffer is cut to that size, so that the
 //!    compressor gives up early.
-//! 2. Decompression allocates at most the caller's limit (the table's largest block, from its properties), and fails unless
-//!    exactly the stated length comes out.
+//! 2. Decompression allocates at most the caller's limit (the table's largest block, from its properties) and at most what a payload
+//!    of that length can hold, and fails unless exactly the stated length comes out.
 //! 3. No allocation per block once the buffers have grown: contexts belong to the writer, or to the thread for readers.
 //!
 //! Not here: dictionaries, parallel compression.
@@ -85,6 +85,15 @@ thread_local! {
     static ZSTD: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
 }
 
+/// Bytes that one byte of a payload can stand for: an LZ4 length byte for 255, four bytes of Zstandard for a block of 128 KiB.
+fn expansion_max(kind: Compression) -> usize {
+    match kind {
+        Compression::None => 1,
+        Compression::Lz4 => 255,
+        Compression::Zstd => 32 << 10,
+    }
+}
+
 /// Replaces `out` by the decompressed `payload`, of at most `bytes_max` bytes. `kind` is not `None`.
 ///
 /// # Errors
@@ -98,6 +107,9 @@ pub fn decompress(
     let length = take_u32(&mut payload).ok_or("a compressed block without its length")? as usize;
     if length > bytes_max.min(BLOCK_BYTES_MAX) {
         return Err(format!("a block of {length} bytes in a table of blocks up to {bytes_max}"));
+    }
+    if length > payload.len().saturating_mul(expansion_max(kind)) {
+        return Err(format!("a block of {length} bytes, compressed to {}", payload.len()));
     }
     out.clear();
     out.resize(length, 0);
@@ -157,5 +169,24 @@ mod tests {
             Compressor::new(Compression::None).compress(&text),
             (Compression::None, &text[..])
         );
+    }
+    /// A length under a right checksum may be a lie all the same.
+    #[test]
+    fn a_length_that_the_payload_cannot_hold_is_not_believed() {
+        for kind in [Compression::Lz4, Compression::Zstd] {
+            let payload = [&(1u32 << 30).to_le_bytes()[..], &[0; 40]].concat();
+            let mut out = Vec::new();
+            assert!(decompress(kind, &payload, BLOCK_BYTES_MAX, &mut out).is_err());
+            assert_eq!(out.capacity(), 0, "{kind:?}");
+            // The densest that there is still comes back.
+            let raw = vec![7; 4 << 20];
+            let (used, payload) = {
+                let mut compressor = Compressor::new(kind);
+                let (used, payload) = compressor.compress(&raw);
+                (used, payload.to_vec())
+            };
+            decompress(used, &payload, raw.len(), &mut out).expect("intact");
+            assert!(out == raw, "{kind:?}");
+        }
     }
 }

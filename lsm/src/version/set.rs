@@ -6,10 +6,12 @@
 //! 3. When a manifest write fails the set refuses all further changes (the writer keeps the error).
 
 use crate::base::error::{Error, Result};
-use crate::base::key::{FileNumber, KeyspaceId, SequenceNumber};
+use crate::base::key::{FileNumber, KeyspaceId, SEQUENCE_MAX, SequenceNumber};
+use crate::base::limits::{NUMBER_MAX, NUMBER_SHARE_MAX};
 use crate::file::manifest::{self, ManifestWriter};
 use crate::file::name;
 use crate::format::edit::{KeyspaceRecord, LogMark, VersionEdit};
+use crate::format::log::LSN_MAX;
 use crate::version::shape::Shape;
 use crate::version::table::{Table, TableContext};
 use std::path::PathBuf;
@@ -82,7 +84,25 @@ impl VersionSet {
             return Err(Error::corruption(&set.manifest_path, 0, "no default keyspace"));
         }
         set.next_file = set.next_file.max(contents.number.0 + 1);
+        set.check_numbers()?;
         Ok(Some(set))
+    }
+
+    /// The next run counts on from these numbers, and has to write what the one after it takes.
+    fn check_numbers(&self) -> Result<()> {
+        for (what, number, max) in [
+            ("file number", self.next_file, NUMBER_MAX),
+            ("sequence number", self.last_sequence, SEQUENCE_MAX),
+            ("log epoch", self.log.epoch, NUMBER_MAX),
+            ("log start", self.log.lsn, LSN_MAX),
+            ("log promise", self.promised, LSN_MAX),
+        ] {
+            if number > max / NUMBER_SHARE_MAX {
+                let detail = format!("{what} {number}, which no database reaches");
+                return Err(Error::corruption(&self.manifest_path, 0, detail));
+            }
+        }
+        Ok(())
     }
 
     /// All keyspaces, by number.

@@ -5,7 +5,7 @@
 //! 2. A table that was marked obsolete is handed to the graveyard when the last version, cursor or compaction that
 //!    holds it lets go, and never before; background work unlinks it (`bury_one`). It is marked only after the manifest that forgets it is durable.
 
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 use crate::base::key::FileNumber;
 use crate::base::sync::Mutex;
 use crate::base::sync::atomic::{AtomicBool, Ordering};
@@ -75,6 +75,21 @@ impl Table {
     /// Its file number.
     pub fn number(&self) -> FileNumber {
         FileNumber(self.info.table_id)
+    }
+
+    /// Reads the whole table: it is sound, and what the manifest says of it is what it says of itself.
+    ///
+    /// # Errors
+    /// As [`TableReader::open`] and [`TableReader::verify`].
+    pub fn verify(&self) -> Result<()> {
+        let reader = self.reader()?;
+        let found = &reader.properties().info;
+        if *found != self.info {
+            let path = name::table(&self.context.directory, self.number());
+            let detail = format!("the table is {found:?}, the manifest says {:?}", self.info);
+            return Err(Error::corruption(&path, self.info.tail_offset, detail));
+        }
+        reader.verify().map(drop)
     }
 
     /// What the manifest says of it.

@@ -3,7 +3,7 @@
 use super::{BlockHandle, TableReader};
 use crate::base::error::Result;
 use crate::base::hash::key_hash;
-use crate::base::key::{Kind, Tag};
+use crate::base::key::{Kind, SEQUENCE_MAX, SequenceNumber, Tag};
 use crate::format::block::Walk;
 use crate::format::index::Index;
 
@@ -26,6 +26,11 @@ struct Progress<'a> {
     check: TableCheck,
     last_key: Vec<u8>,
     last_tag: Tag,
+    /// Smallest and largest sequence number.
+    sequences: (SequenceNumber, SequenceNumber),
+    /// Bytes of all keys and values.
+    key_bytes: u64,
+    value_bytes: u64,
     /// Separator of the block before.
     above: Option<Vec<u8>>,
     end: u64,
@@ -37,6 +42,9 @@ pub(super) fn verify(table: &TableReader) -> Result<TableCheck> {
         check: TableCheck::default(),
         last_key: Vec::new(),
         last_tag: Tag(0),
+        sequences: (SEQUENCE_MAX, 0),
+        key_bytes: 0,
+        value_bytes: 0,
         above: None,
         end: 0,
     };
@@ -58,6 +66,9 @@ pub(super) fn verify(table: &TableReader) -> Result<TableCheck> {
         || found.tombstones != info.tombstone_count
         || found.blocks != table.properties.block_count
         || progress.last_key != info.largest
+        || progress.sequences != (info.sequence_min, info.sequence_max)
+        || progress.key_bytes != info.raw_key_bytes
+        || progress.value_bytes != info.raw_value_bytes
         || progress.end != table.data_end
     {
         let detail = format!("the blocks hold {found:?}, the properties say {info:?}");
@@ -116,6 +127,10 @@ impl Progress<'_> {
                 return wrong("not found by its fingerprint");
             }
             self.check.entries += 1;
+            let (min, max) = self.sequences;
+            self.sequences = (min.min(tag.sequence()), max.max(tag.sequence()));
+            self.key_bytes += key.len() as u64;
+            self.value_bytes += walk.value(&block).len() as u64;
             self.check.tombstones += u64::from(tag.kind() == Kind::Delete);
             self.last_tag = tag;
             self.last_key.clear();

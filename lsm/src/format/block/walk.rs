@@ -104,3 +104,42 @@ impl Walk {
         block.slice(self.entry.value_at(), self.entry.value_length)
     }
 }
+
+/// A walk together with its block: for tools and tests, who cannot be trusted to bring the same block each time.
+#[derive(Debug)]
+pub struct BlockCursor<'a> {
+    block: &'a Block,
+    walk: Walk,
+}
+
+impl<'a> BlockCursor<'a> {
+    /// A cursor on entry `index`.
+    ///
+    /// # Panics
+    /// If `index` is not below `block.count()`.
+    pub fn new(block: &'a Block, index: u32) -> BlockCursor<'a> {
+        let mut walk = Walk::default();
+        walk.set(block, index);
+        BlockCursor { block, walk }
+    }
+
+    /// Moves on; false at the end of the block, and then nothing changed.
+    pub fn step_on(&mut self) -> bool {
+        self.walk.next(self.block)
+    }
+
+    /// Moves back; false at the start of the block, and then nothing changed.
+    pub fn step_back(&mut self) -> bool {
+        self.walk.prev(self.block)
+    }
+
+    /// Index of the entry in its block.
+    pub fn index(&self) -> u32 {
+        self.walk.index()
+    }
+
+    /// The user key, the tag and the value.
+    pub fn entry(&self) -> (&[u8], Tag, &[u8]) {
+        (self.walk.key(self.block), self.walk.tag(), self.walk.value(self.block))
+    }
+}
