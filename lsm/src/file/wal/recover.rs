@@ -175,6 +175,8 @@ struct Source {
     slots: Vec<u64>,
     /// Those of our epoch, by base.
     segments: Vec<Segment>,
+    /// A segment file that is not empty and whose header does not validate.
+    unreadable: Option<PathBuf>,
     /// The ring's bytes; empty if it is not of our epoch.
     ring: Vec<u8>,
     /// Promise of the ring's header, or 0.
@@ -194,9 +196,10 @@ impl Source {
             directory: directory.to_owned(),
             slots: Vec::new(),
             segments: Vec::new(),
+            unreadable: None,
             ring: Vec::new(),
             promise: 0,
-            window: AlignedBuffer::zeroed(WINDOW_BYTES),
+            window: AlignedBuffer::zeroed(0),
             window_at: None,
             mixed: Vec::new(),
         };
@@ -208,6 +211,9 @@ impl Source {
             }
         }
         source.segments.sort_by_key(|segment| segment.header.base);
+        if let Some(longest) = source.segments.iter().map(|segment| segment.header.capacity).max() {
+            source.window = AlignedBuffer::zeroed(longest.min(WINDOW_BYTES as u64) as usize);
+        }
         Ok(source)
     }
 
@@ -225,6 +231,7 @@ impl Source {
                 self.segments.push(Segment { header, file });
             }
             Err(HeaderError::Newer(version)) => return Err(newer(path, version)),
+            Err(HeaderError::Invalid) if !is_zero(&block) => self.unreadable = Some(path),
             Ok(_) | Err(HeaderError::Invalid) => {}
         }
         Ok(())
@@ -264,6 +271,9 @@ impl Source {
             let Segment { header, file } = &self.segments[index];
             let offset = LOG_HEADER_BYTES as u64 + (lsn - header.base);
             Place { path: file.path().to_owned(), offset }
+        } else if let Some(path) = &self.unreadable {
+            // Nothing says that it is this one, but nothing else is known to be wrong.
+            Place { path: path.clone(), offset: 0 }
         } else if let Some(lap) = lsn.checked_rem(self.ring.len() as u64) {
             let offset = LOG_HEADER_BYTES as u64 + lap;
             Place { path: self.directory.join(name::RING), offset }
@@ -390,7 +400,7 @@ impl Source {
 
     /// Looks through the bytes of one frame, which may stand at any of the LSNs in `frames`.
     fn search_frame(&self, bytes: &[u8], frames: &[Lsn], end: Lsn, behind: &mut Behind) {
-        if bytes.iter().all(|&byte| byte == 0) {
+        if is_zero(bytes) {
             return;
         }
         let fragment = |frame: Lsn, at: usize| {
@@ -404,6 +414,11 @@ impl Source {
         behind.fragments |= promise.is_some();
         behind.promise = behind.promise.max(promise.unwrap_or(0));
     }
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    // In lines, so that the compiler makes vector instructions of it.
+    bytes.chunks(64).all(|line| line.iter().fold(0, |any, byte| any | byte) == 0)
 }
 
 fn newer(path: PathBuf, found: u32) -> Error {
