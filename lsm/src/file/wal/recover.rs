@@ -62,7 +62,8 @@ pub struct Recovered {
 /// damaged. Without it a log whose files are all gone cannot be told from an empty one.
 ///
 /// # Errors
-/// [`Error::Corruption`] if something promised is missing or damaged; records may have been applied by then.
+/// [`Error::Corruption`] if something promised is missing or damaged, records may have been applied by then; or if a file of the
+/// log is of a later run than `start`.
 /// [`Error::NewerFormat`]. [`Error::Io`]. Whatever `apply` returns.
 pub fn recover(
     disk: &Arc<dyn Disk>,
@@ -227,6 +228,7 @@ impl Source {
         let count = read_full(&*file, 0, &mut block);
         let count = count.map_err(|error| Error::io("read", &path, error))?;
         match SegmentHeader::decode(slot, &block[..count]) {
+            Ok(header) if header.epoch > self.epoch => return Err(self.too_new(&path, header.epoch)),
             Ok(header) if header.epoch == self.epoch => {
                 self.segments.push(Segment { header, file });
             }
@@ -249,6 +251,9 @@ impl Source {
             Err(HeaderError::Newer(version)) => return Err(newer(path, version)),
             Err(HeaderError::Invalid) => return Ok(()),
         };
+        if header.epoch > self.epoch {
+            return Err(self.too_new(&path, header.epoch));
+        }
         let size = file.size().map_err(failed)?.saturating_sub(LOG_HEADER_BYTES as u64);
         if header.epoch == self.epoch && header.capacity <= size.min(RING_BYTES_MAX) {
             self.ring = vec![0; header.capacity as usize];
@@ -257,6 +262,16 @@ impl Source {
             self.promise = decode_promise(self.epoch, &block).unwrap_or(0);
         }
         Ok(())
+    }
+
+    /// A run's epoch is in a durable manifest before anything is written under it.
+    fn too_new(&self, path: &Path, epoch: u64) -> Error {
+        let detail = format!(
+            "{} is of run {epoch}, but the manifest that is named here knows only of run {}",
+            path.display(),
+            self.epoch
+        );
+        Error::corruption(&self.directory.join(name::CURRENT), 0, detail)
     }
 
     /// Index of the segment that covers `lsn`: the newest that begins at or below it.
