@@ -32,6 +32,11 @@ fn row_07_every_bit() {
 }
 
 #[test]
+fn row_08_wrong_place() {
+    small("wrong-place");
+}
+
+#[test]
 fn every_row_is_run_here() {
     let text = include_str!("budget.rs");
     for row in ROWS {

@@ -180,7 +180,7 @@ pub fn read(disk: &Arc<dyn Disk>, directory: &Path) -> Result<Option<ManifestCon
                 "CURRENT names this manifest, but it is not there",
             ));
         }
-        other => other.map_err(|e| Error::io("read", &path, e))?,
+        other => other.map_err(|error| unreadable(&path, error))?,
     };
     check_header(&path, number, &bytes)?;
     let (edits, end) = read_records(&path, number, &bytes)?;
@@ -291,6 +291,14 @@ fn check_header(path: &Path, number: FileNumber, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// A file that is longer than any of its kind is damaged; the system has nothing against reading it.
+fn unreadable(path: &Path, error: std::io::Error) -> Error {
+    match error.kind() {
+        std::io::ErrorKind::InvalidData => Error::corruption(path, 0, error.to_string()),
+        _ => Error::io("read", path, error),
+    }
+}
+
 /// What CURRENT says.
 #[derive(Clone, Copy, Debug)]
 struct Current {
@@ -302,7 +310,7 @@ fn current(disk: &Arc<dyn Disk>, directory: &Path) -> Result<Option<Current>> {
     let path = directory.join(name::CURRENT);
     let bytes = match io::read_whole(&**disk, &path, CURRENT_BYTES_MAX) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        other => other.map_err(|e| Error::io("read", &path, e))?,
+        other => other.map_err(|error| unreadable(&path, error))?,
     };
     let text = std::str::from_utf8(&bytes).unwrap_or("");
     let mut words = text.split(' ');

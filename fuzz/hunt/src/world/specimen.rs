@@ -57,6 +57,8 @@ pub struct Specimen {
     states: Vec<Map>,
     /// Every key that was ever written, and for each one that never was.
     pub keys: [Vec<Vec<u8>>; NAMES.len()],
+    /// Files as they were at earlier moments, oldest first.
+    pub older: Vec<Files>,
 }
 
 impl Specimen {
@@ -70,13 +72,21 @@ impl Specimen {
         let mut disk = SimDisk::new(recipe.seed);
         let text = |error: treering_lsm::Error| format!("making a specimen: {error}");
         let runs = recipe.earlier_runs + 1;
+        let mut older = Vec::new();
+        let mut remember = |disk: &SimDisk| {
+            files_of(disk).map(|files| older.push(files)).map_err(|error| error.to_string())
+        };
         for run in 0..runs {
             let db = open(&disk, &recipe.options).map_err(text)?;
             if run == 0 {
                 db.create_keyspace(NAMES[1], recipe.other.clone()).map_err(text)?;
             }
-            let upto = recipe.commits * (run + 1) / runs;
-            fill(&db, recipe, &mut chance, &mut history, upto).map_err(text)?;
+            remember(&disk)?;
+            for half in [1, 2] {
+                let upto = recipe.commits * (2 * run + half) / (2 * runs);
+                fill(&db, recipe, &mut chance, &mut history, upto).map_err(text)?;
+                remember(&disk)?;
+            }
             if run + 1 < runs || recipe.rest != Rest::Killed {
                 if recipe.rest == Rest::Flushed {
                     db.flush().map_err(text)?;
@@ -90,11 +100,12 @@ impl Specimen {
             }
         }
         let files = files_of(&disk).map_err(|error| error.to_string())?;
-        Ok(Specimen::of(files, recipe.options.clone(), &history))
+        let specimen = Specimen::of(files, recipe.options.clone(), &history);
+        Ok(Specimen { older, ..specimen })
     }
 
     /// A specimen with these files, which hold what `history` says.
-    pub fn of(files: Files, options: Options, history: &History) -> Specimen {
+    fn of(files: Files, options: Options, history: &History) -> Specimen {
         let mut keys = [BTreeSet::new(), BTreeSet::new()];
         for (keyspace, key, _) in history.commits.iter().flatten() {
             let keys = &mut keys[usize::from(*keyspace)];
@@ -108,6 +119,7 @@ impl Specimen {
             synced: history.synced,
             states: all.map(|count| history.state_after(count)).collect(),
             keys: keys.map(|keys| keys.into_iter().collect()),
+            older: Vec::new(),
         }
     }
 

@@ -228,7 +228,9 @@ impl Source {
         let count = read_full(&*file, 0, &mut block);
         let count = count.map_err(|error| Error::io("read", &path, error))?;
         match SegmentHeader::decode(slot, &block[..count]) {
-            Ok(header) if header.epoch > self.epoch => return Err(self.too_new(&path, header.epoch)),
+            Ok(header) if header.epoch > self.epoch => {
+                return Err(self.too_new(&path, header.epoch));
+            }
             Ok(header) if header.epoch == self.epoch => {
                 self.segments.push(Segment { header, file });
             }

@@ -257,7 +257,7 @@ fn replace_table(
 /// Cuts the zeros that are written ahead in segments down to a few blocks: they are as good as any others, and many.
 fn trim_segments(files: &mut Files) {
     const BLOCK_BYTES: usize = 4096;
-    for (name, bytes) in files.iter_mut().filter(|(name, _)| name.ends_with(".wal")) {
+    for (_, bytes) in files.iter_mut().filter(|(name, _)| name.ends_with(".wal")) {
         let used = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
         let kept = used.next_multiple_of(BLOCK_BYTES) + BLOCK_BYTES;
         if kept < bytes.len() {
