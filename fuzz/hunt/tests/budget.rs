@@ -27,6 +27,16 @@ fn row_02_long_worlds() {
 }
 
 #[test]
+fn row_07_every_bit() {
+    small("every-bit");
+}
+
+#[test]
+fn row_08_wrong_place() {
+    small("wrong-place");
+}
+
+#[test]
 fn every_row_is_run_here() {
     let text = include_str!("budget.rs");
     for row in ROWS {

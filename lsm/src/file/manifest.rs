@@ -15,8 +15,10 @@
 //! 2. After an edit is durable a mark follows it (without waiting for the device). So a damaged record below what any
 //!    intact record behind it calls durable is damage and is reported; a damaged record above is the torn tail of an edit that nobody was
 //!    told about. (That a later record is intact proves nothing by itself: unsynced writes may survive in any order.)
-//! 3. CURRENT says, too, how far the manifest was durable when CURRENT was written: when the manifest began, and when the
-//!    database was last closed. A manifest that ends before is damaged.
+//! 3. CURRENT says, too, how far the manifest was durable when CURRENT was written: when the manifest began, after every edit
+//!    without which something would be missing (one that moves the start of the log, or makes a keyspace), and when the
+//!    database was closed. A manifest that ends before is damaged. What can be cut off it unseen is compactions: the tables
+//!    that they read are still there, with the same contents, or their absence is seen.
 //! 4. A manifest is in force from the moment when CURRENT, replaced by rename, is durable.
 //! 5. After a failed write or sync the writer refuses everything: the database is then poisoned and must be reopened. Only a
 //!    write that met a full disk may be tried again, at the same place.
@@ -127,6 +129,22 @@ impl ManifestWriter {
             self.offset += mark.len() as u64;
         }
         Ok(())
+    }
+
+    /// Says in CURRENT that the manifest reaches this far, and with it the edit that was appended last. On a full disk it stays
+    /// unsaid until the next time: that loses nothing, only less can be said about damage.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; it poisons the writer.
+    pub fn vouch(&mut self, disk: &Arc<dyn Disk>, directory: &Path) -> Result<()> {
+        match self.put_in_force(disk, directory) {
+            Err(Error::NoSpace { .. }) => Ok(()),
+            Err(error) => {
+                self.failed = Some(error.clone());
+                Err(error)
+            }
+            Ok(()) => Ok(()),
+        }
     }
 
     /// Bytes so far.

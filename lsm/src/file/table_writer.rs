@@ -312,8 +312,8 @@ impl TableWriter {
         Ok(info)
     }
 
-    #[cfg(test)]
-    pub(crate) fn set_flat_index_max(&mut self, bytes: usize) {
+    /// Cuts the index into partitions of `bytes` as soon as it is longer. Only tests have tables so small that they need to say so.
+    pub fn set_flat_index_max(&mut self, bytes: usize) {
         self.flat_index_max = bytes;
     }
 }

@@ -188,6 +188,10 @@ impl VersionSet {
         let shapes = self.check(edit)?;
         let writer = self.writer.as_mut().ok_or(Error::Closed)?;
         writer.append(edit)?;
+        if edit.log.is_some() || !edit.keyspaces.is_empty() {
+            // Before anybody throws away the log that this edit makes superfluous.
+            writer.vouch(&self.context.disk, &self.context.directory)?;
+        }
         let gone = self.adopt(edit, shapes);
         gone.iter().for_each(|table| table.mark_obsolete());
         Ok(())

@@ -1,5 +1,6 @@
 //! Floor 0 of the program: what a row is, and how its cases are run, counted, stopped and reported.
 
+mod allocations;
 mod chance;
 mod kept;
 mod line;
@@ -8,6 +9,7 @@ mod row;
 mod run;
 mod tally;
 
+pub use allocations::take_largest_allocation;
 pub use chance::Chance;
 pub use kept::{Kept, keep, kept};
 pub use line::{Line, Verdict};

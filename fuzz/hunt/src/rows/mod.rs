@@ -1,12 +1,14 @@
 //! Floor 2: the rows. One file a row, named after what it does.
 
+mod every_bit;
 mod long_worlds;
 mod small_worlds;
+mod wrong_place;
 
 use crate::drive::{Case, Failure, Row, Tally};
 
 /// The scoreboard.
-pub const ROWS: &[Row] = &[small_worlds::ROW, long_worlds::ROW];
+pub const ROWS: &[Row] = &[small_worlds::ROW, long_worlds::ROW, every_bit::ROW, wrong_place::ROW];
 
 /// A row that always fails: if it is not red, nothing that is green means anything.
 pub const CANARY: Row = Row {

@@ -1,7 +1,13 @@
 //! Floor 1: databases small enough to be broken by the thousand, and what is known about their contents.
 
+mod examine;
+mod files;
 mod history;
 mod sizes;
+mod specimen;
 
+pub use examine::{Allowed, Answer, Known, examine, interrogate, is_corruption_of};
+pub use files::{Files, disk_of, files_of, first_changed};
 pub use history::{COUNTER, Commit, History, Map, contents, make_commit, scan, work, write};
-pub use sizes::{NAMES, open, other_options, tiny_options};
+pub use sizes::{DIRECTORY, NAMES, open, other_options, tiny_options};
+pub use specimen::{Recipe, Rest, Specimen};

@@ -7,6 +7,9 @@ use treering_lsm::{Compression, Db, Environment, FilterPolicy, KeyspaceOptions, 
 /// The two keyspaces of a world.
 pub const NAMES: [&str; 2] = ["default", "other"];
 
+/// Where the database stands on a simulated disk.
+pub const DIRECTORY: &str = "/db";
+
 /// Limits so small that a few thousand writes fill four levels and more.
 pub fn tiny_options() -> Options {
     let mut keyspace = KeyspaceOptions::default();
@@ -37,5 +40,5 @@ pub fn other_options() -> KeyspaceOptions {
 /// Those of [`Db::open_in`].
 pub fn open(disk: &SimDisk, options: &Options) -> treering_lsm::Result<Db> {
     let disk: Arc<SimDisk> = Arc::new(disk.clone());
-    Db::open_in(Environment::manual(disk), "/db", options.clone())
+    Db::open_in(Environment::manual(disk), DIRECTORY, options.clone())
 }

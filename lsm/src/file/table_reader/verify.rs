@@ -1,4 +1,4 @@
-//! The full check of a table.
+//! The full check of a table: every byte of it is looked at.
 
 use super::{BlockHandle, TableReader};
 use crate::base::error::Result;
@@ -74,7 +74,24 @@ pub(super) fn verify(table: &TableReader) -> Result<TableCheck> {
         let detail = format!("the blocks hold {found:?}, the properties say {info:?}");
         return Err(table.damaged(BlockHandle { offset: 0, bytes: 0 }, detail));
     }
+    padding(table)?;
     Ok(progress.check)
+}
+
+/// Zeros up to the tail, which no checksum covers: other bytes do no harm, but somebody wrote them.
+fn padding(table: &TableReader) -> Result<()> {
+    let last = table.top.handle(table.top.count() - 1);
+    let Some(bytes) = table.properties.info.tail_offset.checked_sub(last.end()) else {
+        return Err(table.damaged(last, "it reaches into the tail".to_owned()));
+    };
+    let padding = BlockHandle { offset: last.end() as u32, bytes: bytes as u32 };
+    if bytes == 0 {
+        return Ok(());
+    }
+    table.with_stored(padding, |stored| match stored.iter().all(|&byte| byte == 0) {
+        true => Ok(()),
+        false => Err(table.damaged(padding, "the padding before the tail is not zeros".to_owned())),
+    })
 }
 
 impl Progress<'_> {

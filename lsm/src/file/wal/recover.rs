@@ -63,7 +63,8 @@ pub struct Recovered {
 /// damaged. Without it a log whose files are all gone cannot be told from an empty one.
 ///
 /// # Errors
-/// [`Error::Corruption`] if something promised is missing or damaged; records may have been applied by then.
+/// [`Error::Corruption`] if something promised is missing or damaged, records may have been applied by then; or if a file of the
+/// log is of a later run than `start`.
 /// [`Error::NewerFormat`]. [`Error::Io`]. Whatever `apply` returns.
 pub fn recover(
     disk: &Arc<dyn Disk>,
@@ -176,6 +177,8 @@ struct Source {
     slots: Vec<u64>,
     /// Those of our epoch, by base.
     segments: Vec<Segment>,
+    /// A segment file that is not empty and whose header does not validate.
+    unreadable: Option<PathBuf>,
     /// The ring's bytes; empty if it is not of our epoch.
     ring: Vec<u8>,
     /// Promise of the ring's header, or 0.
@@ -195,9 +198,10 @@ impl Source {
             directory: directory.to_owned(),
             slots: Vec::new(),
             segments: Vec::new(),
+            unreadable: None,
             ring: Vec::new(),
             promise: 0,
-            window: AlignedBuffer::zeroed(WINDOW_BYTES),
+            window: AlignedBuffer::zeroed(0),
             window_at: None,
             mixed: Vec::new(),
         };
@@ -209,6 +213,9 @@ impl Source {
             }
         }
         source.segments.sort_by_key(|segment| segment.header.base);
+        if let Some(longest) = source.segments.iter().map(|segment| segment.header.capacity).max() {
+            source.window = AlignedBuffer::zeroed(longest.min(WINDOW_BYTES as u64) as usize);
+        }
         Ok(source)
     }
 
@@ -222,10 +229,14 @@ impl Source {
         let count = read_full(&*file, 0, &mut block);
         let count = count.map_err(|error| Error::io("read", &path, error))?;
         match SegmentHeader::decode(slot, &block[..count]) {
+            Ok(header) if header.epoch > self.epoch => {
+                return Err(self.too_new(&path, header.epoch));
+            }
             Ok(header) if header.epoch == self.epoch => {
                 self.segments.push(Segment { header, file });
             }
             Err(HeaderError::Newer(version)) => return Err(newer(path, version)),
+            Err(HeaderError::Invalid) if !is_zero(&block) => self.unreadable = Some(path),
             Ok(_) | Err(HeaderError::Invalid) => {}
         }
         Ok(())
@@ -243,6 +254,9 @@ impl Source {
             Err(HeaderError::Newer(version)) => return Err(newer(path, version)),
             Err(HeaderError::Invalid) => return Ok(()),
         };
+        if header.epoch > self.epoch {
+            return Err(self.too_new(&path, header.epoch));
+        }
         let size = file.size().map_err(failed)?.saturating_sub(LOG_HEADER_BYTES as u64);
         if planted(Bug::RingNotRead) {
             return Ok(());
@@ -254,6 +268,16 @@ impl Source {
             self.promise = decode_promise(self.epoch, &block).unwrap_or(0);
         }
         Ok(())
+    }
+
+    /// A run's epoch is in a durable manifest before anything is written under it.
+    fn too_new(&self, path: &Path, epoch: u64) -> Error {
+        let detail = format!(
+            "{} is of run {epoch}, but the manifest that is named here knows only of run {}",
+            path.display(),
+            self.epoch
+        );
+        Error::corruption(&self.directory.join(name::CURRENT), 0, detail)
     }
 
     /// Index of the segment that covers `lsn`: the newest that begins at or below it.
@@ -268,6 +292,9 @@ impl Source {
             let Segment { header, file } = &self.segments[index];
             let offset = LOG_HEADER_BYTES as u64 + (lsn - header.base);
             Place { path: file.path().to_owned(), offset }
+        } else if let Some(path) = &self.unreadable {
+            // Nothing says that it is this one, but nothing else is known to be wrong.
+            Place { path: path.clone(), offset: 0 }
         } else if let Some(lap) = lsn.checked_rem(self.ring.len() as u64) {
             let offset = LOG_HEADER_BYTES as u64 + lap;
             Place { path: self.directory.join(name::RING), offset }
@@ -394,7 +421,7 @@ impl Source {
 
     /// Looks through the bytes of one frame, which may stand at any of the LSNs in `frames`.
     fn search_frame(&self, bytes: &[u8], frames: &[Lsn], end: Lsn, behind: &mut Behind) {
-        if bytes.iter().all(|&byte| byte == 0) {
+        if is_zero(bytes) {
             return;
         }
         let fragment = |frame: Lsn, at: usize| {
@@ -408,6 +435,11 @@ impl Source {
         behind.fragments |= promise.is_some();
         behind.promise = behind.promise.max(promise.unwrap_or(0));
     }
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    // In lines, so that the compiler makes vector instructions of it.
+    bytes.chunks(64).all(|line| line.iter().fold(0, |any, byte| any | byte) == 0)
 }
 
 fn newer(path: PathBuf, found: u32) -> Error {
