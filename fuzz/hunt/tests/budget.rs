@@ -27,6 +27,11 @@ fn row_02_long_worlds() {
 }
 
 #[test]
+fn row_09_model() {
+    small("model");
+}
+
+#[test]
 fn every_row_is_run_here() {
     let text = include_str!("budget.rs");
     for row in ROWS {

@@ -59,6 +59,8 @@ pub struct LevelStats {
     pub read_bytes_lower: u64,
     /// Bytes they wrote.
     pub write_bytes: u64,
+    /// Those of the compactions that only moved tables here, without reading them.
+    pub moves: u64,
     /// Bytes that came to this level without being read or written.
     pub moved_bytes: u64,
     /// Their wall time.
@@ -67,6 +69,12 @@ pub struct LevelStats {
     pub keys_in: u64,
     /// Entries they dropped.
     pub keys_dropped: u64,
+    /// Those of the dropped entries that were tombstones with nothing left to hide.
+    pub tombstones_dropped: u64,
+    /// Tombstones they wrote: something older may lie below, or a snapshot looks past them.
+    pub tombstones_kept: u64,
+    /// Older versions they wrote because a snapshot sees them: what snapshots cost.
+    pub versions_kept: u64,
 }
 
 /// One keyspace.
@@ -229,10 +237,14 @@ fn level_stats(level: usize, files: u64, bytes: u64, score: f64, work: &LevelWor
         read_bytes_upper: work.read_upper_bytes,
         read_bytes_lower: work.read_lower_bytes,
         write_bytes: work.write_bytes,
+        moves: work.moves,
         moved_bytes: work.moved_bytes,
         time: work.time,
         keys_in: work.keys_in,
         keys_dropped: work.keys_dropped,
+        tombstones_dropped: work.tombstones_dropped,
+        tombstones_kept: work.tombstones_kept,
+        versions_kept: work.versions_kept,
     }
 }
 
