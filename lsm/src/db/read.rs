@@ -158,14 +158,19 @@ impl Engine {
         fill_cache: bool,
         results: &mut [Result<Option<PinnedSlice>>],
     ) {
-        let mut by_block: HashMap<(*const TableReader, BlockHandle), Vec<usize>> =
+        let mut group_of: HashMap<(*const TableReader, BlockHandle), usize> =
             HashMap::with_capacity(waiting.len());
+        let mut groups: Vec<Vec<usize>> = Vec::with_capacity(waiting.len());
         for &at in waiting {
             if let Some((reader, handle)) = &searches[at].wanted {
-                by_block.entry((Arc::as_ptr(reader), *handle)).or_default().push(at);
+                // In the order of the keys, not of the map: the same call makes the same requests.
+                let group = *group_of.entry((Arc::as_ptr(reader), *handle)).or_insert(groups.len());
+                if group == groups.len() {
+                    groups.push(Vec::new());
+                }
+                groups[group].push(at);
             }
         }
-        let groups: Vec<Vec<usize>> = by_block.into_values().collect();
         let mut queue = self.environment.disk.queue(READ_DEPTH.min(groups.len()));
         for (token, group) in groups.iter().enumerate() {
             if let Some((reader, handle)) = &searches[group[0]].wanted {
