@@ -32,6 +32,11 @@ fn row_09_model() {
 }
 
 #[test]
+fn row_10_metamorphic() {
+    small("metamorphic");
+}
+
+#[test]
 fn every_row_is_run_here() {
     let text = include_str!("budget.rs");
     for row in ROWS {

@@ -294,3 +294,35 @@ impl fmt::Display for Stats {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::sim::SimDisk;
+    use crate::{Db, Environment, Options};
+    use std::sync::Arc;
+
+    #[test]
+    fn what_a_snapshot_costs_and_what_compaction_forgets_is_counted() {
+        let environment = Environment::manual(Arc::new(SimDisk::new(1)));
+        let db = Db::open_in(environment, "/db", Options::default()).unwrap();
+        let last = |db: &Db| db.stats().keyspaces[0].levels[LEVEL_COUNT - 1].clone();
+        db.put(b"kept", b"1").unwrap();
+        db.put(b"gone", b"1").unwrap();
+        let snapshot = db.snapshot();
+        db.put(b"kept", b"2").unwrap();
+        db.delete(b"gone").unwrap();
+        db.compact().unwrap();
+        let held = last(&db);
+        assert_eq!((held.versions_kept, held.tombstones_kept, held.keys_dropped), (2, 1, 0));
+        drop(snapshot);
+        db.compact().unwrap();
+        let free = last(&db);
+        assert_eq!((free.versions_kept, free.tombstones_kept), (2, 1));
+        // The old value of each key, and the tombstone.
+        assert_eq!((free.keys_dropped, free.tombstones_dropped), (3, 1));
+        db.put(b"other", b"1").unwrap();
+        db.flush().unwrap();
+        assert_eq!((last(&db).moves, last(&db).compactions), (0, 2));
+    }
+}

@@ -1,13 +1,14 @@
 //! Floor 2: the rows. One file a row, named after what it does.
 
 mod long_worlds;
+mod metamorphic;
 mod model;
 mod small_worlds;
 
 use crate::drive::{Case, Failure, Row, Tally};
 
 /// The scoreboard.
-pub const ROWS: &[Row] = &[small_worlds::ROW, long_worlds::ROW, model::ROW];
+pub const ROWS: &[Row] = &[small_worlds::ROW, long_worlds::ROW, model::ROW, metamorphic::ROW];
 
 /// A row that always fails: if it is not red, nothing that is green means anything.
 pub const CANARY: Row = Row {

@@ -1,4 +1,4 @@
-//! Keys and values of the model row: some of every shape that an ordering, a prefix or a length could go wrong with.
+//! Keys and values: some of every shape that an ordering, a prefix or a length could go wrong with.
 
 use crate::drive::Chance;
 use std::io::Write as _;
@@ -9,7 +9,7 @@ const HOT: u64 = 40;
 
 /// Draws keys and values.
 #[derive(Clone, Debug)]
-pub(super) struct Keys {
+pub struct Keys {
     /// How many different keys there are, about.
     count: u64,
     /// Usual bytes of a value, at most.
@@ -19,16 +19,13 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    pub(super) fn new(chance: &mut Chance) -> Keys {
-        Keys {
-            count: *chance.pick(&[600, 3_000, 8_000, 16_000]),
-            value_bytes: *chance.pick(&[30, 80, 200]),
-            serial: 0,
-        }
+    /// `count` keys, about, with values of mostly up to `value_bytes` bytes.
+    pub fn new(count: u64, value_bytes: u64) -> Keys {
+        Keys { count, value_bytes, serial: 0 }
     }
 
     /// Puts a key into `key`.
-    pub(super) fn draw(&self, chance: &mut Chance, key: &mut Vec<u8>) {
+    pub fn draw(&self, chance: &mut Chance, key: &mut Vec<u8>) {
         key.clear();
         let number = if chance.one_in(4) { chance.below(HOT) } else { chance.below(self.count) };
         let draw = chance.draw();
@@ -38,21 +35,24 @@ impl Keys {
             0..=2 => text(key, format_args!("user{number:08}")),
             3 => key.extend_from_slice(&number.to_be_bytes()),
             4 => text(key, format_args!("{number}")),
-            5 => text(key, format_args!("tenant/{:04}/a-rather-long-common-path/{number}", number % 7)),
+            5 => text(
+                key,
+                format_args!("tenant/{:04}/a-rather-long-common-path/{number}", number % 7),
+            ),
             6 => key.push(number as u8),
             _ => high(number, key),
         }
     }
 
     /// A prefix of some keys, but rarely of all of them.
-    pub(super) fn prefix(&self, chance: &mut Chance, prefix: &mut Vec<u8>) {
+    pub fn prefix(&self, chance: &mut Chance, prefix: &mut Vec<u8>) {
         self.draw(chance, prefix);
         let cut = 1 + chance.below(3) as usize;
         prefix.truncate(prefix.len().saturating_sub(cut));
     }
 
     /// A value; no two long ones are equal.
-    pub(super) fn value(&mut self, chance: &mut Chance) -> Vec<u8> {
+    pub fn value(&mut self, chance: &mut Chance) -> Vec<u8> {
         self.serial += 1;
         let draw = chance.draw();
         let length = match draw % 4096 {

@@ -5,7 +5,6 @@
 //! levels exist. What was reached on the way (levels that answered, merges, tombstones, versions for snapshots) is noted.
 
 mod coverage;
-mod keys;
 mod oracle;
 mod reads;
 mod walk;

@@ -274,7 +274,8 @@ fn compare<'a>(
 
 /// Bytes for a person, shortened.
 pub(super) fn show(bytes: &[u8]) -> String {
-    let rest = if bytes.len() > 40 { format!("... ({} bytes)", bytes.len()) } else { String::new() };
+    let rest =
+        if bytes.len() > 40 { format!("... ({} bytes)", bytes.len()) } else { String::new() };
     format!("{}{rest}", bytes[..bytes.len().min(40)].escape_ascii())
 }
 

@@ -1,9 +1,9 @@
 //! A cursor beside the oracle, moved about at random.
 
-use super::keys::Keys;
 use super::oracle::{Oracle, Time, show};
 use super::world::failed;
 use crate::drive::{Chance, Failure};
+use crate::world::Keys;
 use std::ops::Bound;
 use treering_lsm::{Cursor, Error, Keyspace, ReadOptions};
 
@@ -59,7 +59,8 @@ impl Walk {
         let mut target = Vec::new();
         let ahead = if chance.one_in(2) { Move::Next } else { Move::Prev };
         for index in 0..moves {
-            let draw = if index == 0 && self.here.is_none() { chance.below(6) } else { chance.below(24) };
+            let draw =
+                if index == 0 && self.here.is_none() { chance.below(6) } else { chance.below(24) };
             let mut step = match draw {
                 0 => Move::First,
                 1 => Move::Last,

@@ -1,16 +1,12 @@
 //! The database of a case and what is known about it; its lives, and the work behind the scenes.
 
 use super::coverage::Coverage;
-use super::keys::Keys;
 use super::oracle::{Entries, Oracle, Time};
 use super::walk::Walk;
 use crate::drive::{Chance, Failure, Tally};
-use crate::world::open;
+use crate::world::{Keys, draw_keyspace_options, open};
 use treering_lsm::io::sim::SimDisk;
-use treering_lsm::{
-    Compression, Db, Error, FilterPolicy, Keyspace, KeyspaceOptions, Options, PinnedSlice,
-    ReadOptions, Snapshot, WriteBatch,
-};
+use treering_lsm::{Db, Error, Keyspace, Options, PinnedSlice, ReadOptions, Snapshot, WriteBatch};
 
 /// Keyspaces at most.
 const KEYSPACES_MAX: usize = 5;
@@ -54,9 +50,12 @@ impl World {
     /// A new database.
     pub(super) fn new(mut chance: Chance) -> Result<World, Failure> {
         let mut options = Options::default();
-        options.default_keyspace = keyspace_options(&mut chance);
+        options.default_keyspace = draw_keyspace_options(&mut chance);
         let mut world = World {
-            keys: Keys::new(&mut chance),
+            keys: Keys::new(
+                *chance.pick(&[600, 3_000, 8_000, 16_000]),
+                *chance.pick(&[30, 80, 200]),
+            ),
             idle: *chance.pick(&[1, 1, 4, 20]),
             disk: SimDisk::new(chance.draw()),
             chance,
@@ -97,7 +96,7 @@ impl World {
     }
 
     pub(super) fn create_keyspace(&mut self) -> Result<(), Failure> {
-        let options = keyspace_options(&mut self.chance);
+        let options = draw_keyspace_options(&mut self.chance);
         if self.keyspaces.len() >= KEYSPACES_MAX {
             return match self.db().create_keyspace(&self.keyspaces[1].name(), options) {
                 Err(Error::KeyspaceExists { .. }) => Ok(()),
@@ -258,27 +257,4 @@ impl World {
         self.coverage.finish(tally);
         Ok(())
     }
-}
-
-/// Options of a keyspace with limits so small that levels fill fast.
-fn keyspace_options(chance: &mut Chance) -> KeyspaceOptions {
-    let mut options = KeyspaceOptions::default();
-    options.block_bytes = *chance.pick(&[1 << 10, 1 << 10, 4 << 10]);
-    options.table_bytes = *chance.pick(&[16 << 10, 16 << 10, 64 << 10]);
-    options.level_base_bytes = 16 << 10;
-    options.level_fanout = *chance.pick(&[2, 2, 4]);
-    options.level0_tables = *chance.pick(&[1, 2, 4]);
-    let [none, lz4, zstd] = [Compression::None, Compression::Lz4, Compression::Zstd];
-    options.compression = *chance.pick(&[
-        [none; 7],
-        [none, lz4, lz4, lz4, lz4, lz4, lz4],
-        [none, none, none, lz4, lz4, zstd, zstd],
-    ]);
-    options.filter = *chance.pick(&[
-        FilterPolicy::None,
-        FilterPolicy::Blocked { bits: 10 },
-        FilterPolicy::Blocked { bits: 3 },
-        FilterPolicy::Standard { bits: 8 },
-    ]);
-    options
 }
