@@ -37,6 +37,16 @@ fn row_08_wrong_place() {
 }
 
 #[test]
+fn row_09_model() {
+    small("model");
+}
+
+#[test]
+fn row_10_metamorphic() {
+    small("metamorphic");
+}
+
+#[test]
 fn every_row_is_run_here() {
     let text = include_str!("budget.rs");
     for row in ROWS {

@@ -339,7 +339,7 @@ impl Engine {
         let (added, mut work): (Vec<TableInfo>, LevelWork) = if plan.is_move {
             let infos: Vec<_> = plan.inputs.iter().map(|(_, table)| table.info().clone()).collect();
             let moved_bytes = infos.iter().map(|info| info.file_bytes).sum();
-            (infos, LevelWork { jobs: 1, moved_bytes, ..LevelWork::default() })
+            (infos, LevelWork { jobs: 1, moves: 1, moved_bytes, ..LevelWork::default() })
         } else {
             let skip = planted(Bug::SnapshotsIgnored);
             compact(&self.jobs, plan, if skip { Vec::new() } else { self.snapshots.list() })?

@@ -6,6 +6,7 @@ use crate::base::options::Durability;
 use crate::base::slice::PinnedSlice;
 use crate::db::cursor::{Cursor, Range};
 use crate::db::database::Handle;
+use crate::db::read::Place;
 use crate::db::snapshot::Snapshot;
 use std::fmt;
 use std::ops::{Bound, RangeBounds};
@@ -128,6 +129,15 @@ impl Keyspace {
     pub fn get_with(&self, key: &[u8], options: &ReadOptions) -> Result<Option<PinnedSlice>> {
         let sequence = self.sequence(options)?;
         self.handle.engine.get(self.id, key, sequence, options.fill_cache)
+    }
+
+    /// Where a get of `key` is decided: in memory or at which level; `None` if nothing was ever written, or nothing is left
+    /// of it. For looking into a database; as costly as a get.
+    ///
+    /// # Errors
+    /// As [`Keyspace::get_with`].
+    pub fn locate(&self, key: &[u8], options: &ReadOptions) -> Result<Option<Place>> {
+        self.handle.engine.locate(self.id, key, self.sequence(options)?)
     }
 
     /// The values of several keys, all as of one moment, in the order of `keys`.

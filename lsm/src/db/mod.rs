@@ -23,5 +23,6 @@ pub use cursor::{Cursor, Range};
 pub use database::Db;
 pub use environment::{Background, Environment};
 pub use keyspace::{Keyspace, ReadOptions, WriteOptions};
+pub use read::Place;
 pub use snapshot::Snapshot;
 pub use stats::{KeyspaceStats, LevelStats, Stats};

@@ -22,6 +22,17 @@ const CANDIDATES_MAX: usize = 16;
 /// Block reads of one multi_get in flight.
 const READ_DEPTH: usize = 64;
 
+/// Where a read of a key is decided, by a value or a tombstone.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Place {
+    /// The memtable that takes writes.
+    Memtable,
+    /// A memtable that waits for its flush.
+    Frozen,
+    /// A table of this level, 0 to 6.
+    Level(usize),
+}
+
 impl Engine {
     pub(crate) fn get(
         &self,
@@ -51,6 +62,34 @@ impl Engine {
                 return Ok(None);
             }
         }
+    }
+
+    /// Where `get` finds the newest version that it may see; `None` if nowhere.
+    pub(crate) fn locate(
+        &self,
+        keyspace: KeyspaceId,
+        key: &[u8],
+        snapshot: Option<SequenceNumber>,
+    ) -> Result<Option<Place>> {
+        self.health.check_open()?;
+        let view = self.view.load();
+        let sequence = snapshot.unwrap_or_else(|| self.visible.load(Ordering::Acquire));
+        for (age, generation) in view.generations().enumerate() {
+            let memtable = generation.memtable(keyspace);
+            if memtable.is_some_and(|memtable| memtable.get(key, sequence).is_some()) {
+                return Ok(Some(if age == 0 { Place::Memtable } else { Place::Frozen }));
+            }
+        }
+        let Some(shape) = view.shape(keyspace) else { return Ok(None) };
+        let hash = key_hash(key);
+        let mut candidates = Candidates::new(shape, key);
+        while let Some(reader) = candidates.next()? {
+            if reader.may_contain(hash) && reader.get(key, hash, sequence, false)?.is_some() {
+                // Below L0 the search has already moved on to the next level.
+                return Ok(Some(Place::Level(candidates.level.saturating_sub(1))));
+            }
+        }
+        Ok(None)
     }
 
     pub(crate) fn multi_get(
@@ -116,14 +155,19 @@ impl Engine {
         fill_cache: bool,
         results: &mut [Result<Option<PinnedSlice>>],
     ) {
-        let mut by_block: HashMap<(*const TableReader, BlockHandle), Vec<usize>> =
+        let mut group_of: HashMap<(*const TableReader, BlockHandle), usize> =
             HashMap::with_capacity(waiting.len());
+        let mut groups: Vec<Vec<usize>> = Vec::with_capacity(waiting.len());
         for &at in waiting {
             if let Some((reader, handle)) = &searches[at].wanted {
-                by_block.entry((Arc::as_ptr(reader), *handle)).or_default().push(at);
+                // In the order of the keys, not of the map: the same call makes the same requests.
+                let group = *group_of.entry((Arc::as_ptr(reader), *handle)).or_insert(groups.len());
+                if group == groups.len() {
+                    groups.push(Vec::new());
+                }
+                groups[group].push(at);
             }
         }
-        let groups: Vec<Vec<usize>> = by_block.into_values().collect();
         let mut queue = self.environment.disk.queue(READ_DEPTH.min(groups.len()));
         for (token, group) in groups.iter().enumerate() {
             if let Some((reader, handle)) = &searches[group[0]].wanted {

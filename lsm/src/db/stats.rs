@@ -59,6 +59,8 @@ pub struct LevelStats {
     pub read_bytes_lower: u64,
     /// Bytes they wrote.
     pub write_bytes: u64,
+    /// Those of the compactions that only moved tables here, without reading them.
+    pub moves: u64,
     /// Bytes that came to this level without being read or written.
     pub moved_bytes: u64,
     /// Their wall time.
@@ -67,6 +69,12 @@ pub struct LevelStats {
     pub keys_in: u64,
     /// Entries they dropped.
     pub keys_dropped: u64,
+    /// Those of the dropped entries that were tombstones with nothing left to hide.
+    pub tombstones_dropped: u64,
+    /// Tombstones they wrote: something older may lie below, or a snapshot looks past them.
+    pub tombstones_kept: u64,
+    /// Older versions they wrote because a snapshot sees them: what snapshots cost.
+    pub versions_kept: u64,
 }
 
 /// One keyspace.
@@ -229,10 +237,14 @@ fn level_stats(level: usize, files: u64, bytes: u64, score: f64, work: &LevelWor
         read_bytes_upper: work.read_upper_bytes,
         read_bytes_lower: work.read_lower_bytes,
         write_bytes: work.write_bytes,
+        moves: work.moves,
         moved_bytes: work.moved_bytes,
         time: work.time,
         keys_in: work.keys_in,
         keys_dropped: work.keys_dropped,
+        tombstones_dropped: work.tombstones_dropped,
+        tombstones_kept: work.tombstones_kept,
+        versions_kept: work.versions_kept,
     }
 }
 
@@ -280,5 +292,37 @@ impl fmt::Display for Stats {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::sim::SimDisk;
+    use crate::{Db, Environment, Options};
+    use std::sync::Arc;
+
+    #[test]
+    fn what_a_snapshot_costs_and_what_compaction_forgets_is_counted() {
+        let environment = Environment::manual(Arc::new(SimDisk::new(1)));
+        let db = Db::open_in(environment, "/db", Options::default()).unwrap();
+        let last = |db: &Db| db.stats().keyspaces[0].levels[LEVEL_COUNT - 1].clone();
+        db.put(b"kept", b"1").unwrap();
+        db.put(b"gone", b"1").unwrap();
+        let snapshot = db.snapshot();
+        db.put(b"kept", b"2").unwrap();
+        db.delete(b"gone").unwrap();
+        db.compact().unwrap();
+        let held = last(&db);
+        assert_eq!((held.versions_kept, held.tombstones_kept, held.keys_dropped), (2, 1, 0));
+        drop(snapshot);
+        db.compact().unwrap();
+        let free = last(&db);
+        assert_eq!((free.versions_kept, free.tombstones_kept), (2, 1));
+        // The old value of each key, and the tombstone.
+        assert_eq!((free.keys_dropped, free.tombstones_dropped), (3, 1));
+        db.put(b"other", b"1").unwrap();
+        db.flush().unwrap();
+        assert_eq!((last(&db).moves, last(&db).compactions), (0, 2));
     }
 }

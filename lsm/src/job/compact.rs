@@ -48,7 +48,7 @@ pub fn compact(
     let below = |key: &[u8]| covered_below(plan, key);
     rewrite(context, &mut cursor, &mut retain, &mut output, &mut work, cut_before, below)?;
     let tables = output.finish()?;
-    work.write_bytes = tables.iter().map(|info| info.file_bytes).sum();
+    work.wrote(&tables);
     Ok((tables, work))
 }
 

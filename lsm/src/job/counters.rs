@@ -3,6 +3,7 @@
 use crate::base::key::KeyspaceId;
 use crate::base::limits::LEVEL_COUNT;
 use crate::base::sync::Mutex;
+use crate::format::table_info::TableInfo;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ pub struct LevelWork {
     pub read_lower_bytes: u64,
     /// Bytes written to this level.
     pub write_bytes: u64,
+    /// Those of the jobs that only moved tables here by name.
+    pub moves: u64,
     /// Bytes that came here by name, without being read.
     pub moved_bytes: u64,
     /// Wall time.
@@ -25,18 +28,34 @@ pub struct LevelWork {
     pub keys_in: u64,
     /// Entries that nobody could see any more.
     pub keys_dropped: u64,
+    /// Those of the dropped entries that were tombstones with nothing left to hide.
+    pub tombstones_dropped: u64,
+    /// Tombstones that were written: something older may lie below them, or a snapshot looks past them.
+    pub tombstones_kept: u64,
+    /// Older versions that were written because a snapshot sees them.
+    pub versions_kept: u64,
 }
 
 impl LevelWork {
+    /// Counts what the tables of a job hold.
+    pub fn wrote(&mut self, tables: &[TableInfo]) {
+        self.write_bytes += tables.iter().map(|info| info.file_bytes).sum::<u64>();
+        self.tombstones_kept += tables.iter().map(|info| info.tombstone_count).sum::<u64>();
+    }
+
     fn add(&mut self, other: &LevelWork) {
         self.jobs += other.jobs;
         self.read_upper_bytes += other.read_upper_bytes;
         self.read_lower_bytes += other.read_lower_bytes;
         self.write_bytes += other.write_bytes;
+        self.moves += other.moves;
         self.moved_bytes += other.moved_bytes;
         self.time += other.time;
         self.keys_in += other.keys_in;
         self.keys_dropped += other.keys_dropped;
+        self.tombstones_dropped += other.tombstones_dropped;
+        self.tombstones_kept += other.tombstones_kept;
+        self.versions_kept += other.versions_kept;
     }
 }
 

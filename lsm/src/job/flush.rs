@@ -28,6 +28,6 @@ pub fn flush(
     let mut cursor = memtable.cursor();
     rewrite(context, &mut cursor, &mut retain, &mut output, &mut work, |_, _| false, |_| true)?;
     let tables = output.finish()?;
-    work.write_bytes = tables.iter().map(|info| info.file_bytes).sum();
+    work.wrote(&tables);
     Ok((tables, work))
 }

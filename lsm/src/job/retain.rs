@@ -18,8 +18,10 @@ pub enum Verdict {
     Keep,
     /// Keep it with sequence number 0: nobody can ask about an older one, and zero takes less space.
     KeepOld,
-    /// No reader can see it.
-    Drop,
+    /// Every reader that sees it sees a newer version of its key.
+    DropHidden,
+    /// A tombstone that every reader sees, with nothing of its key left to hide.
+    DropTombstone,
 }
 
 /// The decision for a run of entries.
@@ -52,15 +54,15 @@ impl Retain {
             Some(_) => self.snapshots.partition_point(|&snapshot| snapshot < tag.sequence()),
         };
         if same_key && stripe == self.stripe {
-            return Verdict::Drop;
+            return Verdict::DropHidden;
         }
         self.stripe = stripe;
         if stripe > 0 {
             return Verdict::Keep;
         }
         match tag.kind() {
-            Kind::Delete if self.bottom || !covers_below() => Verdict::Drop,
-            Kind::Delete if planted(Bug::TombstoneDroppedEarly) => Verdict::Drop,
+            Kind::Delete if self.bottom || !covers_below() => Verdict::DropTombstone,
+            Kind::Delete if planted(Bug::TombstoneDroppedEarly) => Verdict::DropTombstone,
             Kind::Put if self.bottom => Verdict::KeepOld,
             Kind::Delete | Kind::Put => Verdict::Keep,
         }
@@ -86,26 +88,26 @@ mod tests {
 
     #[test]
     fn without_snapshots_only_the_newest_version_stays() {
-        use Verdict::{Drop, Keep};
+        use Verdict::{DropHidden, Keep};
         let tags = [(9, Kind::Put), (5, Kind::Delete), (1, Kind::Put)];
-        assert_eq!(run(&[], false, true, &tags), [(9, Keep), (5, Drop), (1, Drop)]);
+        assert_eq!(run(&[], false, true, &tags), [(9, Keep), (5, DropHidden), (1, DropHidden)]);
     }
 
     #[test]
     fn a_version_that_a_snapshot_sees_is_never_dropped() {
-        use Verdict::{Drop, Keep, KeepOld};
+        use Verdict::{DropHidden, Keep, KeepOld};
         let tags = [(9, Kind::Put), (6, Kind::Put), (5, Kind::Put), (4, Kind::Put), (1, Kind::Put)];
-        let expected = [(9, Keep), (6, Drop), (5, Keep), (4, KeepOld), (1, Drop)];
+        let expected = [(9, Keep), (6, DropHidden), (5, Keep), (4, KeepOld), (1, DropHidden)];
         assert_eq!(run(&[4, 5], true, false, &tags), expected);
     }
 
     #[test]
     fn a_tombstone_stays_while_something_older_lies_below_or_a_snapshot_looks_past_it() {
-        use Verdict::{Drop, Keep};
+        use Verdict::{DropHidden, DropTombstone, Keep};
         let tags = [(7, Kind::Delete), (3, Kind::Put)];
-        assert_eq!(run(&[], false, true, &tags), [(7, Keep), (3, Drop)]);
-        assert_eq!(run(&[], false, false, &tags), [(7, Drop), (3, Drop)]);
+        assert_eq!(run(&[], false, true, &tags), [(7, Keep), (3, DropHidden)]);
+        assert_eq!(run(&[], false, false, &tags), [(7, DropTombstone), (3, DropHidden)]);
         assert_eq!(run(&[5], false, false, &tags), [(7, Keep), (3, Keep)]);
-        assert_eq!(run(&[8], true, false, &tags), [(7, Drop), (3, Drop)]);
+        assert_eq!(run(&[8], true, false, &tags), [(7, DropTombstone), (3, DropHidden)]);
     }
 }

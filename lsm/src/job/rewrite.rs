@@ -36,10 +36,21 @@ pub fn rewrite(
             last_key.clear();
             last_key.extend_from_slice(key);
         }
-        match retain.decide(same_key, tag, || covers_below(key)) {
-            Verdict::Keep => output.add(key, tag, cursor.value())?,
-            Verdict::KeepOld => output.add(key, Tag(u64::from(tag.kind_byte())), cursor.value())?,
-            Verdict::Drop => work.keys_dropped += 1,
+        let verdict = retain.decide(same_key, tag, || covers_below(key));
+        let kept = match verdict {
+            Verdict::Keep => Some(tag),
+            Verdict::KeepOld => Some(Tag(u64::from(tag.kind_byte()))),
+            Verdict::DropHidden | Verdict::DropTombstone => None,
+        };
+        match kept {
+            Some(tag) => {
+                output.add(key, tag, cursor.value())?;
+                work.versions_kept += u64::from(same_key);
+            }
+            None => {
+                work.keys_dropped += 1;
+                work.tombstones_dropped += u64::from(verdict == Verdict::DropTombstone);
+            }
         }
         work.keys_in += 1;
         if work.keys_in.is_multiple_of(CHECK_EVERY) {

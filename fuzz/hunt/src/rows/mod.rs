@@ -2,13 +2,22 @@
 
 mod every_bit;
 mod long_worlds;
+mod metamorphic;
+mod model;
 mod small_worlds;
 mod wrong_place;
 
 use crate::drive::{Case, Failure, Row, Tally};
 
 /// The scoreboard.
-pub const ROWS: &[Row] = &[small_worlds::ROW, long_worlds::ROW, every_bit::ROW, wrong_place::ROW];
+pub const ROWS: &[Row] = &[
+    small_worlds::ROW,
+    long_worlds::ROW,
+    every_bit::ROW,
+    wrong_place::ROW,
+    model::ROW,
+    metamorphic::ROW,
+];
 
 /// A row that always fails: if it is not red, nothing that is green means anything.
 pub const CANARY: Row = Row {

@@ -1,5 +1,6 @@
 //! Options so small that a few thousand writes fill four levels, and databases on the simulated disk.
 
+use crate::drive::Chance;
 use std::sync::Arc;
 use treering_lsm::io::sim::SimDisk;
 use treering_lsm::{Compression, Db, Environment, FilterPolicy, KeyspaceOptions, Options};
@@ -32,6 +33,29 @@ pub fn other_options() -> KeyspaceOptions {
     keyspace.filter = FilterPolicy::Standard { bits: 10 };
     keyspace.block_bytes = 4 << 10;
     keyspace
+}
+
+/// Draws options of a keyspace; the limits are so small that levels fill fast.
+pub fn draw_keyspace_options(chance: &mut Chance) -> KeyspaceOptions {
+    let mut options = KeyspaceOptions::default();
+    options.block_bytes = *chance.pick(&[1 << 10, 1 << 10, 4 << 10]);
+    options.table_bytes = *chance.pick(&[16 << 10, 16 << 10, 64 << 10]);
+    options.level_base_bytes = 16 << 10;
+    options.level_fanout = *chance.pick(&[2, 2, 4]);
+    options.level0_tables = *chance.pick(&[1, 2, 4]);
+    let [none, lz4, zstd] = [Compression::None, Compression::Lz4, Compression::Zstd];
+    options.compression = *chance.pick(&[
+        [none; 7],
+        [none, lz4, lz4, lz4, lz4, lz4, lz4],
+        [none, none, none, lz4, lz4, zstd, zstd],
+    ]);
+    options.filter = *chance.pick(&[
+        FilterPolicy::None,
+        FilterPolicy::Blocked { bits: 10 },
+        FilterPolicy::Blocked { bits: 3 },
+        FilterPolicy::Standard { bits: 8 },
+    ]);
+    options
 }
 
 /// Opens the database `/db` of a simulated disk, with manual time and manual background work.

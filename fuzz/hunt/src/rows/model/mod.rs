@@ -1,0 +1,125 @@
+//! Row 9: random operations against sorted maps that remember versions.
+//!
+//! One case is one disk and 50,000 operations on it: writes of every class, reads of every kind, old moments held by snapshots,
+//! cursors and pinned values, and now and then a close or a death of the process. Limits are so small that up to seven
+//! levels exist. What was reached on the way (levels that answered, merges, tombstones, versions for snapshots) is noted.
+
+mod coverage;
+mod oracle;
+mod reads;
+mod walk;
+mod world;
+mod writes;
+
+use crate::drive::{Case, Chance, Failure, Row, Tally};
+use world::World;
+
+pub(super) const ROW: Row = Row {
+    number: 9,
+    name: "model",
+    promise: "whatever happens behind the scenes, the database answers as a sorted map that remembers versions",
+    unit: "operations",
+    ci_cases: 8,
+    nightly: 1_000_000_000,
+    parallel: true,
+    run,
+};
+
+/// Operations of one case: writes, and reads of one key or one step of a cursor, each compared.
+const OPERATIONS: u64 = 50_000;
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Kind {
+    Put,
+    Delete,
+    Batch,
+    Refused,
+    Get,
+    MultiGet,
+    Walk,
+    WalkOn,
+    Range,
+    Pin,
+    Snapshot,
+    Step,
+    Settle,
+    Flush,
+    CompactRange,
+    Compact,
+    CreateKeyspace,
+    Reopen,
+}
+
+/// How often each kind is drawn.
+const WEIGHTS: [(Kind, u64); 18] = [
+    (Kind::Put, 34_000),
+    (Kind::Delete, 9_000),
+    (Kind::Batch, 2_000),
+    (Kind::Refused, 20),
+    (Kind::Get, 40_000),
+    (Kind::MultiGet, 1_500),
+    (Kind::Walk, 1_500),
+    (Kind::WalkOn, 600),
+    (Kind::Range, 600),
+    (Kind::Pin, 100),
+    (Kind::Snapshot, 200),
+    (Kind::Step, 3_000),
+    (Kind::Settle, 10),
+    (Kind::Flush, 60),
+    (Kind::CompactRange, 12),
+    (Kind::Compact, 3),
+    (Kind::CreateKeyspace, 6),
+    (Kind::Reopen, 15),
+];
+
+fn run(seed: u64, tally: &mut Tally) -> Result<Case, Failure> {
+    let mut world = World::new(Chance::new(seed))?;
+    let result = live(&mut world);
+    tally.checked(world.operations);
+    result.map_err(|(kind, failure)| {
+        format!("operation {} ({kind:?}): {failure}", world.operations)
+    })?;
+    world.finish(tally)?;
+    Ok(Case::Done)
+}
+
+fn live(world: &mut World) -> Result<(), (Kind, Failure)> {
+    let total: u64 = WEIGHTS.iter().map(|(_, weight)| weight).sum();
+    while world.operations < OPERATIONS {
+        let mut draw = world.chance.below(total);
+        let kind = WEIGHTS.iter().find(|(_, weight)| {
+            let is_it = draw < *weight;
+            draw = draw.saturating_sub(*weight);
+            is_it
+        });
+        let kind = kind.expect("a draw below the sum of all weights").0;
+        world.operations += 1;
+        world.operate(kind).map_err(|failure| (kind, failure))?;
+    }
+    Ok(())
+}
+
+impl World {
+    fn operate(&mut self, kind: Kind) -> Result<(), Failure> {
+        match kind {
+            Kind::Put => self.put(),
+            Kind::Delete => self.delete(),
+            Kind::Batch => self.batch(),
+            Kind::Refused => self.refused(),
+            Kind::Get => self.get(),
+            Kind::MultiGet => self.multi_get(),
+            Kind::Walk => self.walk(),
+            Kind::WalkOn => self.walk_on(),
+            Kind::Range => self.range(),
+            Kind::Pin => self.pin(),
+            Kind::Snapshot => self.snapshot(),
+            Kind::Step => self.step(),
+            Kind::Settle => self.settle(),
+            Kind::Flush => self.flush(),
+            Kind::CompactRange => self.compact_range(),
+            Kind::Compact => self.compact(),
+            Kind::CreateKeyspace => self.create_keyspace(),
+            Kind::Reopen => self.reopen(),
+        }
+    }
+}
