@@ -1,12 +1,15 @@
 //! Floor 2: the rows. One file a row, named after what it does.
 
 mod long_worlds;
+mod power_cut;
 mod small_worlds;
 
 use crate::drive::{Case, Failure, Row, Tally};
+use crate::world::{CHILD, begin};
+use std::process::ExitCode;
 
 /// The scoreboard.
-pub const ROWS: &[Row] = &[small_worlds::ROW, long_worlds::ROW];
+pub const ROWS: &[Row] = &[small_worlds::ROW, long_worlds::ROW, power_cut::ROW];
 
 /// A row that always fails: if it is not red, nothing that is green means anything.
 pub const CANARY: Row = Row {
@@ -30,4 +33,17 @@ fn canary(_: u64, tally: &mut Tally) -> Result<Case, Failure> {
 pub fn find(word: &str) -> Option<&'static Row> {
     let number = word.parse::<u8>().ok();
     std::iter::once(&CANARY).chain(ROWS).find(|row| Some(row.number) == number || row.name == word)
+}
+
+/// Does the work of a child of a row, if these are the words of one: the program calls it before anything else.
+pub fn child(words: &[String]) -> Option<ExitCode> {
+    let [first, task, words @ ..] = words else { return None };
+    if first != CHILD {
+        return None;
+    }
+    begin();
+    match task.as_str() {
+        power_cut::TASK => Some(power_cut::child(words)),
+        _ => None,
+    }
 }
