@@ -34,6 +34,11 @@ fn row_03_power_cut() {
 }
 
 #[test]
+fn row_04_kill() {
+    small("kill");
+}
+
+#[test]
 fn every_row_is_run_here() {
     let text = include_str!("budget.rs");
     for row in ROWS {

@@ -1,5 +1,6 @@
 //! Floor 2: the rows. One file a row, named after what it does.
 
+mod kill;
 mod long_worlds;
 mod power_cut;
 mod small_worlds;
@@ -9,7 +10,7 @@ use crate::world::{CHILD, begin};
 use std::process::ExitCode;
 
 /// The scoreboard.
-pub const ROWS: &[Row] = &[small_worlds::ROW, long_worlds::ROW, power_cut::ROW];
+pub const ROWS: &[Row] = &[small_worlds::ROW, long_worlds::ROW, power_cut::ROW, kill::ROW];
 
 /// A row that always fails: if it is not red, nothing that is green means anything.
 pub const CANARY: Row = Row {
@@ -43,6 +44,7 @@ pub fn child(words: &[String]) -> Option<ExitCode> {
     }
     begin();
     match task.as_str() {
+        kill::TASK => Some(kill::child(words)),
         power_cut::TASK => Some(power_cut::child(words)),
         _ => None,
     }

@@ -79,7 +79,10 @@ impl Child {
     ///
     /// # Errors
     /// The system's.
-    pub fn start<S: AsRef<OsStr>>(task: &str, words: impl IntoIterator<Item = S>) -> io::Result<Child> {
+    pub fn start<S: AsRef<OsStr>>(
+        task: &str,
+        words: impl IntoIterator<Item = S>,
+    ) -> io::Result<Child> {
         let program = match PROGRAM.get() {
             Some(path) => path.clone(),
             None => std::env::current_exe()?,

@@ -73,7 +73,9 @@ impl History {
         self.commits.truncate(survived);
         self.commits.iter_mut().for_each(|commit| *commit = Commit::new());
         if let Some(last) = self.commits.last_mut() {
-            last.extend(state.into_iter().map(|((keyspace, key), value)| (keyspace, key, Some(value))));
+            last.extend(
+                state.into_iter().map(|((keyspace, key), value)| (keyspace, key, Some(value))),
+            );
         }
         self.synced = survived;
         self.acknowledged = survived;

@@ -101,8 +101,12 @@ impl Image {
         if !made.success() {
             return Err(io::Error::other(format!("mkfs.ext4 ended with {made}")));
         }
-        let mut image =
-            Image { _device: device, device_path, mount_point: mount_point.to_owned(), mounted: false };
+        let mut image = Image {
+            _device: device,
+            device_path,
+            mount_point: mount_point.to_owned(),
+            mounted: false,
+        };
         image.mount()?;
         Ok(image)
     }

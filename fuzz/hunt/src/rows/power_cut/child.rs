@@ -4,6 +4,7 @@ use super::writers::{Pen, Script, words_of};
 use super::{OPEN, OPENING, WORDS_FIRST, io, options};
 use crate::drive::Chance;
 use crate::world::{End, NAMES, Words, batch, contents, other_options};
+use std::convert::Infallible;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
@@ -19,9 +20,7 @@ pub(in crate::rows) fn run(words: &[String]) -> ExitCode {
     }
 }
 
-enum Never {}
-
-fn work(arguments: &[String]) -> Result<Never, End> {
+fn work(arguments: &[String]) -> Result<Infallible, End> {
     let wrong = || End::Found(format!("arguments of the child: {arguments:?}"));
     let [outside, seed, life, writers, mode] = arguments else { return Err(wrong()) };
     let number = |text: &String| text.parse::<u64>().map_err(|_| wrong());

@@ -134,7 +134,8 @@ impl Writers {
     /// A life has ended: makes its commits again, and takes down what was promised.
     pub(super) fn end(&mut self, seed: u64, life: u64, words: &[AtomicU64]) -> Result<(), Failure> {
         for (writer, history) in self.histories.iter_mut().enumerate() {
-            let word = |index: usize| words[writer * WORDS + index].load(Ordering::Acquire) as usize;
+            let word =
+                |index: usize| words[writer * WORDS + index].load(Ordering::Acquire) as usize;
             let mut script = Script::new(seed, life, writer, history.commits.len());
             while history.commits.len() < word(TRIED) {
                 history.commits.push(script.next_commit().0);
@@ -188,7 +189,9 @@ impl Writers {
         let Some(mark) = mark else {
             return match survived[writer] {
                 0 => Ok(()),
-                count => Err(format!("writer {writer}: {count} commits survived without their mark")),
+                count => {
+                    Err(format!("writer {writer}: {count} commits survived without their mark"))
+                }
             };
         };
         let text = String::from_utf8_lossy(&mark);
