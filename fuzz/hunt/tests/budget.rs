@@ -39,6 +39,11 @@ fn row_04_kill() {
 }
 
 #[test]
+fn row_17_soak() {
+    small("soak");
+}
+
+#[test]
 fn every_row_is_run_here() {
     let text = include_str!("budget.rs");
     for row in ROWS {

@@ -4,13 +4,15 @@ mod kill;
 mod long_worlds;
 mod power_cut;
 mod small_worlds;
+mod soak;
 
 use crate::drive::{Case, Failure, Row, Tally};
 use crate::world::{CHILD, begin};
 use std::process::ExitCode;
 
 /// The scoreboard.
-pub const ROWS: &[Row] = &[small_worlds::ROW, long_worlds::ROW, power_cut::ROW, kill::ROW];
+pub const ROWS: &[Row] =
+    &[small_worlds::ROW, long_worlds::ROW, power_cut::ROW, kill::ROW, soak::ROW];
 
 /// A row that always fails: if it is not red, nothing that is green means anything.
 pub const CANARY: Row = Row {
@@ -45,6 +47,8 @@ pub fn child(words: &[String]) -> Option<ExitCode> {
     begin();
     match task.as_str() {
         kill::TASK => Some(kill::child(words)),
+        soak::TASK => Some(soak::child(words)),
+        soak::KILLED_TASK => Some(soak::killed(words)),
         power_cut::TASK => Some(power_cut::child(words)),
         _ => None,
     }

@@ -122,17 +122,17 @@ impl Child {
         Err(format!("the child ended by itself ({status}): {words}"))
     }
 
-    /// Waits for its end; what it wrote to its output.
-    ///
-    /// # Errors
-    /// What the child found, or that it was killed.
-    pub fn finish(&mut self) -> Result<String, Failure> {
+    /// Waits for its end; returns what it wrote to its output, and what it found or that it was killed.
+    pub fn finish(&mut self) -> (String, Result<(), Failure>) {
         let mut output = String::new();
         if let Some(mut pipe) = self.process.stdout.take() {
-            pipe.read_to_string(&mut output).map_err(|error| error.to_string())?;
+            let _what_there_is = pipe.read_to_string(&mut output);
         }
-        let (status, words) = self.end()?;
-        if status.success() { Ok(output) } else { Err(format!("{status}: {words}{output}")) }
+        let result = self.end().and_then(|(status, words)| match status.success() {
+            true => Ok(()),
+            false => Err(format!("{words} ({status})")),
+        });
+        (output, result)
     }
 
     /// Its status and its last words.

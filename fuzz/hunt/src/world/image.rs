@@ -67,6 +67,16 @@ pub fn in_private_mounts<T: Send>(body: impl FnOnce() -> T + Send) -> Option<T> 
     })
 }
 
+/// A directory for what must not be on the file system under test, in memory where there is such a place.
+///
+/// # Errors
+/// The system's.
+pub fn outside_directory() -> io::Result<tempfile::TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("treering-hunt-");
+    builder.tempdir_in("/dev/shm").or_else(|_no_such_place| builder.tempdir())
+}
+
 fn unshare() -> io::Result<()> {
     // SAFETY: a plain system call; this thread alone changes its namespace.
     check(unsafe { libc::unshare(libc::CLONE_NEWNS) })?;

@@ -11,7 +11,7 @@ mod words;
 
 pub use child::{CHILD, Child, End, begin, set_program};
 pub use history::{COUNTER, Commit, History, Map, batch, contents, make_commit, scan, work, write};
-pub use image::{Image, Plug, in_private_mounts};
+pub use image::{Image, Plug, in_private_mounts, outside_directory};
 pub use ledger::{Expected, Ledger, Place, Plan};
 pub use load::{Load, Trouble};
 pub use sizes::{NAMES, open, other_options, tiny_options};

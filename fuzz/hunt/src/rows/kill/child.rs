@@ -11,6 +11,9 @@ use std::time::Duration;
 use treering_lsm::base::clock::{Clock, SystemClock};
 use treering_lsm::{Db, Error};
 
+/// Between two tries to write on a full disk.
+const FULL_PAUSE: Duration = Duration::from_millis(1);
+
 /// Words: directory, seed, life.
 pub(in crate::rows) fn run(words: &[String]) -> ExitCode {
     match work(words) {
@@ -32,7 +35,7 @@ fn work(arguments: &[String]) -> Result<Infallible, End> {
     make_keyspaces(&db).map_err(End::of)?;
     ledger.verify(&db).map_err(End::Found)?;
     ledger.state().store(AT_WORK, Ordering::Release);
-    Err(write_for_ever(&db, &ledger, seed ^ life << 32))
+    Err(write_for_ever(&db, &ledger, seed ^ life << 32, false))
 }
 
 /// Makes the second keyspace if it is not there.
@@ -45,24 +48,24 @@ pub(super) fn make_keyspaces(db: &Db) -> Result<(), Error> {
     }
 }
 
-/// Load in all threads, until one of them finds something: that ends the process.
-fn write_for_ever(db: &Db, ledger: &Ledger, seed: u64) -> End {
+/// Load in all threads, until one of them finds something: that ends the process. `patient` threads go on trying on a full disk.
+pub(in crate::rows) fn write_for_ever(db: &Db, ledger: &Ledger, seed: u64, patient: bool) -> End {
     let (sender, ended) = std::sync::mpsc::channel();
     std::thread::scope(|scope| {
         for thread in 0..ledger.plan().threads {
             let sender = sender.clone();
             scope.spawn(move || {
                 let chance = Chance::new(seed.wrapping_add(thread as u64));
-                sender.send(write(db, ledger, thread, chance))
+                sender.send(write(db, ledger, thread, chance, patient))
             });
         }
-        scope.spawn(move || sender.send(look_after(db, Chance::new(!seed))));
+        scope.spawn(move || sender.send(look_after(db, Chance::new(!seed), patient)));
         let end = ended.recv().expect("the threads end only by sending");
         std::process::exit(i32::from(end.say()))
     })
 }
 
-fn write(db: &Db, ledger: &Ledger, thread: usize, chance: Chance) -> End {
+fn write(db: &Db, ledger: &Ledger, thread: usize, chance: Chance, patient: bool) -> End {
     let mut load = match Load::new(db, ledger, thread, chance) {
         Ok(load) => load,
         Err(error) => return End::of(error),
@@ -70,6 +73,9 @@ fn write(db: &Db, ledger: &Ledger, thread: usize, chance: Chance) -> End {
     loop {
         match load.step() {
             Ok(()) => {}
+            Err(Trouble::Refused(Error::NoSpace { .. })) if patient => {
+                SystemClock::new().sleep(FULL_PAUSE);
+            }
             Err(Trouble::Refused(error)) => return End::of(error),
             Err(Trouble::Found(failure)) => return End::Found(failure),
         }
@@ -77,7 +83,7 @@ fn write(db: &Db, ledger: &Ledger, thread: usize, chance: Chance) -> End {
 }
 
 /// Flushes, compacts and waits.
-fn look_after(db: &Db, mut chance: Chance) -> End {
+fn look_after(db: &Db, mut chance: Chance, patient: bool) -> End {
     loop {
         let done = match chance.below(20) {
             0 => db.flush(),
@@ -87,8 +93,10 @@ fn look_after(db: &Db, mut chance: Chance) -> End {
                 Ok(())
             }
         };
-        if let Err(error) = done {
-            return End::of(error);
+        match done {
+            Ok(()) => {}
+            Err(Error::NoSpace { .. }) if patient => {}
+            Err(error) => return End::of(error),
         }
     }
 }

@@ -8,7 +8,7 @@
 
 mod child;
 
-pub(super) use child::run as child;
+pub(super) use child::{run as child, write_for_ever};
 
 use crate::drive::{Case, Chance, Failure, Row, Tally};
 use crate::world::{Child, Ledger, Plan, check_directory};

@@ -16,7 +16,9 @@ mod writers;
 pub(super) use child::run as child;
 
 use crate::drive::{Case, Chance, Failure, Row, Tally};
-use crate::world::{Child, Image, Map, Plug, Words, contents, in_private_mounts};
+use crate::world::{
+    Child, Image, Map, Plug, Words, contents, in_private_mounts, outside_directory,
+};
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -70,7 +72,7 @@ fn io(life: u64) -> IoChoice {
 }
 
 fn run(seed: u64, tally: &mut Tally) -> Result<Case, Failure> {
-    let outside = outside().map_err(|error| format!("temporary directory: {error}"))?;
+    let outside = outside_directory().map_err(|error| format!("temporary directory: {error}"))?;
     let done = in_private_mounts(|| {
         let mount_point = outside.path().join("mount");
         fs::create_dir(&mount_point).map_err(|error| error.to_string())?;
@@ -78,16 +80,6 @@ fn run(seed: u64, tally: &mut Tally) -> Result<Case, Failure> {
         Power::new(seed, outside.path(), image)?.run(tally)
     });
     done.unwrap_or(Ok(Case::Impossible))
-}
-
-/// A directory for what must not be on the file system that is cut, in memory where there is such a place.
-pub(super) fn outside() -> std::io::Result<tempfile::TempDir> {
-    let builder = || {
-        let mut builder = tempfile::Builder::new();
-        builder.prefix("treering-hunt-");
-        builder
-    };
-    builder().tempdir_in("/dev/shm").or_else(|_| builder().tempdir())
 }
 
 struct Power<'a> {
