@@ -2,8 +2,10 @@
 
 use treering_hunt::drive::{Budget, Verdict, kept, run};
 use treering_hunt::rows::{CANARY, ROWS, find};
+use treering_hunt::world::set_program;
 
 fn small(name: &str) {
+    set_program(env!("CARGO_BIN_EXE_hunt"));
     let row = find(name).expect("a row of this name");
     let budget = Budget { seed: 1, cases: Some(row.ci_cases), ..Budget::default() };
     let line = run(row, &budget, &());
@@ -24,6 +26,21 @@ fn row_01_small_worlds() {
 #[test]
 fn row_02_long_worlds() {
     small("long-worlds");
+}
+
+#[test]
+fn row_03_power_cut() {
+    small("power-cut");
+}
+
+#[test]
+fn row_04_kill() {
+    small("kill");
+}
+
+#[test]
+fn row_17_soak() {
+    small("soak");
 }
 
 #[test]
@@ -62,6 +79,7 @@ fn the_canary_is_red() {
 
 #[test]
 fn a_seed_that_failed_once_never_fails_again() {
+    set_program(env!("CARGO_BIN_EXE_hunt"));
     for kept in kept().expect("the directory of kept seeds is readable") {
         let row = find(&kept.row.to_string()).expect("a kept seed names a row");
         let budget = Budget { seed: kept.seed, cases: Some(1), jobs: 1, ..Budget::default() };

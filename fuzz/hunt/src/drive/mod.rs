@@ -16,4 +16,4 @@ pub use line::{Line, Verdict};
 pub use panics::{caught, count as panic_count};
 pub use row::{Case, Failure, Row};
 pub use run::{Budget, Watch, run};
-pub use tally::Tally;
+pub use tally::{Left, Tally};

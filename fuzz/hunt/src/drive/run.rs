@@ -3,7 +3,7 @@
 use super::line::{Line, Verdict};
 use super::panics::{caught, count as panic_count};
 use super::row::{Case, Failure, Row};
-use super::tally::Tally;
+use super::tally::{Left, Tally};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -66,7 +66,11 @@ pub fn run(row: &Row, budget: &Budget, watch: &dyn Watch) -> Line {
                 return;
             }
             let seed = budget.seed.wrapping_add(index);
-            let mut tally = Tally::default();
+            let left = Left {
+                time: budget.time.map(|time| time.saturating_sub(clock.now())),
+                units: budget.units.map(|units| units.saturating_sub(lock(&sum).tally.n)),
+            };
+            let mut tally = Tally { left, ..Tally::default() };
             let result = run_case(row, seed, &mut tally);
             let mut sum = lock(&sum);
             match result {

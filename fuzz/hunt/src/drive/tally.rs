@@ -1,10 +1,22 @@
 //! What a row has counted.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How much of the run was left when a case began, for a case that is as long as it may be; `None` where there is no limit.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Left {
+    /// Time.
+    pub time: Option<Duration>,
+    /// Units of the row.
+    pub units: Option<u64>,
+}
 
 /// Counts of one case, or of all cases of a run.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Tally {
+    /// What was left when the case began.
+    pub left: Left,
     /// Units checked: images, cuts, kills, runs, flips, operations, as the row says.
     pub n: u64,
     /// Faults that really happened, by kind.

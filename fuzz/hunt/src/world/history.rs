@@ -68,7 +68,15 @@ impl History {
 
     /// After a recovery that left `survived` commits: recovery wrote them to tables, so all are promised now.
     pub fn settle(&mut self, survived: usize) {
+        // What is no longer in doubt is kept as one commit, so that a long history stays quick to replay.
+        let state = self.state_after(survived);
         self.commits.truncate(survived);
+        self.commits.iter_mut().for_each(|commit| *commit = Commit::new());
+        if let Some(last) = self.commits.last_mut() {
+            last.extend(
+                state.into_iter().map(|((keyspace, key), value)| (keyspace, key, Some(value))),
+            );
+        }
         self.synced = survived;
         self.acknowledged = survived;
     }
@@ -101,6 +109,23 @@ pub fn make_commit(chance: &mut Chance, number: usize) -> Commit {
     commit
 }
 
+/// A commit as a batch.
+///
+/// # Errors
+/// The engine's.
+pub fn batch(db: &Db, commit: &Commit) -> Result<WriteBatch, Error> {
+    let keyspaces = [db.default_keyspace().clone(), db.keyspace(NAMES[1])?];
+    let mut batch = WriteBatch::new();
+    for (keyspace, key, value) in commit {
+        let keyspace = &keyspaces[usize::from(*keyspace)];
+        match value {
+            Some(value) => batch.put(keyspace, key, value)?,
+            None => batch.delete(keyspace, key)?,
+        }
+    }
+    Ok(batch)
+}
+
 /// Writes a commit and notes what was promised for it.
 ///
 /// # Errors
@@ -111,15 +136,7 @@ pub fn write(
     commit: Commit,
     durability: Durability,
 ) -> Result<(), Error> {
-    let keyspaces = [db.default_keyspace().clone(), db.keyspace(NAMES[1])?];
-    let mut batch = WriteBatch::new();
-    for (keyspace, key, value) in &commit {
-        let keyspace = &keyspaces[usize::from(*keyspace)];
-        match value {
-            Some(value) => batch.put(keyspace, key, value)?,
-            None => batch.delete(keyspace, key)?,
-        }
-    }
+    let batch = batch(db, &commit)?;
     history.commits.push(commit);
     db.write(&batch, &WriteOptions { durability: Some(durability) })?;
     history.acknowledged = history.commits.len();
