@@ -72,8 +72,7 @@ impl Engine {
         snapshot: Option<SequenceNumber>,
     ) -> Result<Option<Place>> {
         self.health.check_open()?;
-        let view = self.view.load();
-        let sequence = snapshot.unwrap_or_else(|| self.visible.load(Ordering::Acquire));
+        let (view, sequence) = self.current.read(snapshot);
         for (age, generation) in view.generations().enumerate() {
             let memtable = generation.memtable(keyspace);
             if memtable.is_some_and(|memtable| memtable.get(key, sequence).is_some()) {
