@@ -64,9 +64,14 @@ fn row_10_metamorphic() {
 }
 
 #[test]
+fn row_12_ring_contract() {
+    small("ring-contract");
+}
+
+#[test]
 fn every_row_is_run_here() {
     let text = include_str!("budget.rs");
-    for row in ROWS {
+    for row in ROWS.iter().filter(|row| row.ci_cases > 0) {
         assert!(text.contains(&format!("small(\"{}\")", row.name)), "row {}", row.name);
     }
 }

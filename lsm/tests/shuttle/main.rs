@@ -2,7 +2,7 @@
 //! one at a time, and shuttle decides at each lock, atomic and disk call who goes on.
 //!
 //! ```text
-//! RUSTFLAGS="--cfg shuttle" cargo test -p treering-lsm --release --test shuttle --target-dir target/shuttle
+//! RUSTFLAGS="--cfg shuttle" cargo test -p treering-lsm --profile hunt --test shuttle --target-dir target/shuttle
 //! ```
 //!
 //! - `TREERING_SCHEDULES`: schedules over all worlds; 4000 by default, some twenty seconds.
@@ -24,6 +24,8 @@ mod runner;
 mod worlds;
 
 fn main() {
+    #[cfg(planted)]
+    treering_lsm::base::planted::wake(std::env::var("TREERING_PLANTED").ok().as_deref());
     #[cfg(shuttle)]
     runner::run(worlds::WORLDS);
 }

@@ -37,7 +37,7 @@ pub(crate) enum Command {
 
 #[derive(Args, Debug)]
 pub(crate) struct PlantedArguments {
-    /// This bug alone, in this process.
+    /// This bug alone.
     #[arg(long, value_name = "NAME")]
     pub(crate) only: Option<String>,
     /// Seconds for each row that is tried.

@@ -36,29 +36,36 @@ mod awake {
     use std::time::Duration;
     use treering_hunt::drive::{Budget, Row, Verdict, run as run_row};
     use treering_hunt::results;
-    use treering_hunt::rows::ROWS;
+    use treering_hunt::rows::{PLANTED, ROWS};
     use treering_lsm::base::planted::{BUGS, wake};
 
     /// A row that says nothing for so long beyond its budget hangs.
     const SILENCE_MAX: Duration = Duration::from_secs(90);
 
     pub(crate) fn run(arguments: &PlantedArguments) -> Result<ExitCode, String> {
-        if let Some(name) = &arguments.only {
-            return alone(name, arguments);
+        if let Ok(name) = std::env::var(PLANTED) {
+            return alone(&name, arguments);
+        }
+        let chosen =
+            |bug: &&(&str, &str)| arguments.only.as_deref().is_none_or(|only| only == bug.0);
+        let bugs: Vec<&(&str, &str)> = BUGS.iter().filter(chosen).collect();
+        if bugs.is_empty() {
+            let names: Vec<&str> = BUGS.iter().map(|(name, _)| *name).collect();
+            return Err(format!("there is no such bug; there are: {}", names.join(", ")));
         }
         let mut missed = Vec::new();
-        for (name, what) in BUGS {
+        for (name, what) in &bugs {
             let line = observe(name, arguments)?;
             println!("{line}");
             if line.contains("caught=no") {
                 eprintln!("MISSED {name}: {what}");
-                missed.push(*name);
+                missed.push(name);
             }
             if arguments.record {
                 results::record(&line).map_err(|error| format!("fuzz/results.txt: {error}"))?;
             }
         }
-        println!("planted={} missed={}", BUGS.len(), missed.len());
+        println!("bugs={} missed={}", bugs.len(), missed.len());
         Ok(if missed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
@@ -66,7 +73,8 @@ mod awake {
     fn observe(name: &str, arguments: &PlantedArguments) -> Result<String, String> {
         let program = std::env::current_exe().map_err(|error| error.to_string())?;
         let mut child = Command::new(program)
-            .args(["planted", "--only", name, "--secs", &arguments.secs.to_string()])
+            .env(PLANTED, name)
+            .args(["planted", "--secs", &arguments.secs.to_string()])
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -116,8 +124,7 @@ mod awake {
     /// Wakes the bug in this process and runs row after row until one is red.
     fn alone(name: &str, arguments: &PlantedArguments) -> Result<ExitCode, String> {
         if !wake(Some(name)) {
-            let names: Vec<&str> = BUGS.iter().map(|(name, _)| *name).collect();
-            return Err(format!("there is no bug {name:?}; there are: {}", names.join(", ")));
+            return Err(format!("there is no bug {name:?}, which {PLANTED} names"));
         }
         let expected = expected_row(name);
         let mut order: Vec<&Row> = ROWS.iter().collect();

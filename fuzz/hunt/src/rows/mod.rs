@@ -6,8 +6,10 @@ mod long_worlds;
 mod metamorphic;
 mod model;
 mod power_cut;
+mod ring_contract;
 mod small_worlds;
 mod soak;
+mod threads;
 mod wrong_place;
 
 use crate::drive::{Case, Failure, Row, Tally};
@@ -24,8 +26,13 @@ pub const ROWS: &[Row] = &[
     wrong_place::ROW,
     model::ROW,
     metamorphic::ROW,
+    threads::ROW,
+    ring_contract::ROW,
     soak::ROW,
 ];
+
+/// Names the planted bug that is awake, for the processes that a row starts.
+pub const PLANTED: &str = "TREERING_PLANTED";
 
 /// A row that always fails: if it is not red, nothing that is green means anything.
 pub const CANARY: Row = Row {
@@ -58,6 +65,8 @@ pub fn child(words: &[String]) -> Option<ExitCode> {
         return None;
     }
     begin();
+    #[cfg(planted)]
+    treering_lsm::base::planted::wake(std::env::var(PLANTED).ok().as_deref());
     match task.as_str() {
         kill::TASK => Some(kill::child(words)),
         soak::TASK => Some(soak::child(words)),
