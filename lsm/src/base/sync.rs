@@ -111,6 +111,9 @@ impl Access {
 pub struct RangeAccess {
     #[cfg(loom)]
     written: std::sync::Mutex<Vec<(std::ops::Range<u64>, Access)>>,
+    /// Looked at before every access, for loom tells apart only what has a step in between.
+    #[cfg(loom)]
+    step: atomic::AtomicU32,
 }
 
 impl RangeAccess {
@@ -120,6 +123,7 @@ impl RangeAccess {
         #[cfg(loom)]
         {
             let range = start..start + length as u64;
+            self.step.load(atomic::Ordering::Relaxed);
             let mut written = self.written.lock().unwrap_or_else(|broken| broken.into_inner());
             written
                 .iter()
@@ -138,6 +142,7 @@ impl RangeAccess {
         #[cfg(loom)]
         {
             let range = start..start + length as u64;
+            self.step.load(atomic::Ordering::Relaxed);
             let written = self.written.lock().unwrap_or_else(|broken| broken.into_inner());
             written
                 .iter()

@@ -107,8 +107,8 @@ fn flush(frozen: &Generation, snapshots: Vec<SequenceNumber>) -> Arc<Generation>
     kept
 }
 
-/// Red if `Snapshots::take` reads the visible number outside its lock, if a flush lists the snapshots before its generation is
-/// frozen, or if `Current::read` takes the number first and the view second.
+/// Red if `Snapshots::take` reads the visible number outside its lock, if a flush lists the snapshots before the last commit of its
+/// generation is visible, or if `Current::read` takes the number first and the view second.
 #[test]
 fn loom_no_flush_drops_what_a_reader_or_a_snapshot_must_see() {
     check("snapshot", 4, || {

@@ -19,7 +19,7 @@ const PCT_DEPTH: usize = 4;
 /// The engine keeps sorting arrays and block builders on the stack.
 const STACK_BYTES: usize = 512 << 10;
 /// Steps of the longest schedule that is no livelock.
-const STEPS_MAX: usize = 2_000_000;
+const STEPS_MAX: usize = 300_000;
 
 fn config() -> Config {
     let mut config = Config::new();

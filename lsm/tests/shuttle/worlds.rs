@@ -17,6 +17,7 @@ pub const WORLDS: &[World] = &[
         run: a_keyspace_that_two_threads_make_is_made_once_and_takes_writes,
     },
     World { name: "full", run: a_full_disk_is_left_again_and_nothing_acknowledged_is_lost },
+    World { name: "full-stall", run: a_writer_that_waits_for_a_memtable_hears_of_a_full_disk },
     World { name: "poison", run: nobody_is_told_ok_by_a_sync_that_failed },
     World { name: "everything", run: writers_readers_and_compactions_at_once_keep_every_promise },
     World {
@@ -242,25 +243,28 @@ fn a_keyspace_that_two_threads_make_is_made_once_and_takes_writes() {
 }
 
 fn a_full_disk_is_left_again_and_nothing_acknowledged_is_lost() {
-    const ROUNDS: u64 = 3;
+    write_through_a_full_disk(3, 3000, 6 << 10);
+}
+
+fn a_writer_that_waits_for_a_memtable_hears_of_a_full_disk() {
+    write_through_a_full_disk(5, 7000, 12 << 10);
+}
+
+/// Two writers try until they are let, on a disk with `free` bytes that gets more after a while.
+fn write_through_a_full_disk(rounds: u64, length: usize, free: u64) {
     let disk = disk();
     let db = open(&disk);
-    let refused = Arc::new(AtomicU64::new(0));
-    disk.set_free_bytes(Some(6 << 10));
+    disk.set_free_bytes(Some(free));
     let mut threads = Vec::new();
     for index in 0..2u8 {
-        let (db, refused) = (db.clone(), Arc::clone(&refused));
+        let db = db.clone();
         threads.push(spawn(move || {
-            for round in 1..=ROUNDS {
+            let durability = if index == 0 { Durability::Sync } else { Durability::Buffered };
+            for round in 1..=rounds {
                 loop {
-                    let durability =
-                        if index == 0 { Durability::Sync } else { Durability::Buffered };
-                    match put(db.default_keyspace(), &[index], round, 3000, durability) {
+                    match put(db.default_keyspace(), &[index], round, length, durability) {
                         Ok(()) => break,
-                        Err(Error::NoSpace { .. }) => {
-                            refused.fetch_add(1, Ordering::Relaxed);
-                            shuttle::thread::yield_now();
-                        }
+                        Err(Error::NoSpace { .. }) => shuttle::thread::yield_now(),
                         Err(error) => panic!("{error}"),
                     }
                 }
@@ -280,7 +284,7 @@ fn a_full_disk_is_left_again_and_nothing_acknowledged_is_lost() {
     db.close().unwrap();
     let db = open_quietly(&disk);
     for index in 0..2 {
-        assert_eq!(round(db.default_keyspace(), &[index]).unwrap(), ROUNDS);
+        assert_eq!(round(db.default_keyspace(), &[index]).unwrap(), rounds);
     }
 }
 

@@ -14,6 +14,8 @@ use std::time::Duration;
 
 /// How often a wait for a time lets the others go on before the time is over.
 const LOOKS: usize = 6;
+/// A wait of this time is a precaution. In a model it never ends by itself, so that whoever would sleep through it is found.
+const PRECAUTION: Duration = Duration::from_secs(2);
 
 /// A mutex that does not poison.
 #[derive(Default)]
@@ -104,7 +106,10 @@ impl Condvar {
     }
 
     /// Sleeps until somebody notifies or the time is over: no time passes in a model, but the others may take some steps.
-    pub fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, _time: Duration) {
+    pub fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, time: Duration) {
+        if time >= PRECAUTION {
+            return self.wait(guard);
+        }
         let seen = self.calls.load(Ordering::Relaxed);
         for _ in 0..LOOKS {
             MutexGuard::unlocked(guard, super::thread::yield_now);

@@ -42,8 +42,9 @@ impl Device {
     }
 }
 
-/// Red (a deadlock) if a leader does not wake its heir or its followers, or wakes before it stores; red ("back before its write") if it
-/// closes its group after the write, or stores `finished` or `turn` Relaxed; red ("two writes") if `led` is cleared before the write.
+/// Red (a deadlock) if a leader does not wake its heir or its followers, or if a sleeper compares and sleeps in two steps; red ("back
+/// before its write") if a leader closes its group after the write, if `finished` is stored Relaxed, or if `led` is cleared before
+/// the write. `turn` may be stored Relaxed: the lock of the queue orders what it announces.
 #[test]
 fn loom_nobody_returns_before_a_write_that_began_after_the_call() {
     check("group", 3, || {
