@@ -15,7 +15,7 @@
 //! | EAGAIN, EINTR, ECANCELED | not carried out: it would block, or its worker is going | one plain call decides |
 //! | any other error | | completes with it |
 //!
-//! A plain call is [`carry_out`]: it is bounded, and reads and writes at offsets may be repeated without harm. A failure of the
+//! A plain call is `carry_out`: it is bounded, and reads and writes at offsets may be repeated without harm. A failure of the
 //! ring itself ends every request in it with that error.
 
 use super::ring::{ENTRY_COUNT_MAX, Kernel, Transfer};

@@ -1,6 +1,6 @@
 //! The contract between the queue and the ring, tried against a ring that answers as badly as a kernel may.
 //!
-//! One seed is one small world: a queue over a [`FakeRing`], up to a dozen requests, each with a file of its own in memory. What
+//! One seed is one small world: a queue over a fake ring, up to a dozen requests, each with a file of its own in memory. What
 //! the ring does comes from the seed: completions out of order and late, transfers that are short, stop inside a unit or move nothing,
 //! EAGAIN, EINTR, ECANCELED and EIO for requests, EINTR, EBUSY and EAGAIN for the enter, half-submitted entries, completions
 //! held back while more is submitted, and a ring that dies or is busy for ever with requests in flight. The queue is drained, or
