@@ -242,3 +242,54 @@ fn writing_resumes_by_itself_when_space_returns() {
         );
     }
 }
+
+/// A disk with a database that was killed with most of its 300 commits in the log only.
+fn killed(options: &treering_lsm::Options) -> SimDisk {
+    let disk = SimDisk::new(8);
+    let db = open(&disk, options).unwrap();
+    for number in 0..300u64 {
+        db.put(&number.to_be_bytes(), &[b'v'; 100]).unwrap();
+    }
+    disk.after_kill()
+}
+
+fn assert_all_there(db: &Db) {
+    for number in 0..300u64 {
+        assert_eq!(db.get(&number.to_be_bytes()).unwrap().unwrap(), [b'v'; 100], "{number}");
+    }
+    db.verify().unwrap();
+}
+
+/// Guards: a database that was killed while the disk was filling opens with the help of its reserve.
+#[test]
+fn a_full_disk_is_no_reason_not_to_open() {
+    let mut options = tiny_options();
+    options.write_buffer_bytes = Some(512 << 10);
+    let disk = killed(&options);
+    disk.set_free_bytes(Some(0));
+    assert_all_there(&open(&disk, &options).unwrap());
+}
+
+/// Guards: an open that fails for want of space leaves the directory as it was, so that it can be tried for ever, and works once
+/// there is some.
+#[test]
+fn an_open_that_is_refused_for_space_leaves_nothing_behind() {
+    let mut refused = 0;
+    for free in (0..).step_by(700) {
+        let disk = killed(&tiny_options());
+        let directory = std::path::Path::new("/db");
+        disk.remove(&directory.join("BALLAST")).unwrap();
+        disk.set_free_bytes(Some(free));
+        let before = (disk.list(directory).unwrap(), disk.free_bytes(directory).unwrap());
+        match open(&disk, &tiny_options()) {
+            Ok(_) => break,
+            Err(error) => assert!(matches!(error, Error::NoSpace { .. }), "{free}: {error}"),
+        }
+        refused += 1;
+        let after = (disk.list(directory).unwrap(), disk.free_bytes(directory).unwrap());
+        assert_eq!(after, before, "{free} bytes free");
+        disk.set_free_bytes(None);
+        assert_all_there(&open(&disk, &tiny_options()).unwrap());
+    }
+    assert!(refused > 10, "refused {refused} times");
+}

@@ -8,9 +8,9 @@ use common::{Chance, other_options, tiny_options};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use treering_lsm::base::clock::SystemClock;
-use treering_lsm::io::sim::SimDisk;
+use treering_lsm::io::sim::{Fault, SimDisk};
 use treering_lsm::{
-    Background, Db, Durability, Environment, Options, ReadOptions, WriteBatch, WriteOptions,
+    Background, Db, Durability, Environment, Error, Options, ReadOptions, WriteBatch, WriteOptions,
 };
 
 const WRITERS: u64 = 3;
@@ -144,5 +144,38 @@ fn what_was_acknowledged_is_seen_by_everybody_from_then_on() {
         for at in 0..KEYS {
             assert_eq!(number(&db.get(&key(writer, at)).unwrap().unwrap()), ROUNDS);
         }
+    }
+}
+
+/// Guards: a thread that panics (a bug of ours) is an error for whoever waits for its work, not a wait for ever.
+#[test]
+fn a_panic_in_the_background_leaves_nobody_waiting() {
+    for thread in ["treering-flush", "treering-compact"] {
+        let disk = SimDisk::new(3);
+        let db = threaded(&disk, &tiny_options());
+        db.put(b"safe", b"1").unwrap();
+        disk.fail_matching(
+            move |_, path| {
+                let is = |name: &str| name.starts_with(thread);
+                let there = std::thread::current().name().is_some_and(is);
+                let there = there && !std::thread::panicking();
+                assert!(!there || path.extension().is_none_or(|end| end != "sst"), "planted");
+                false
+            },
+            Fault::Short,
+            false,
+        );
+        let refused = loop {
+            if let Err(error) = db.put(b"more", &[0; 100]).and_then(|()| db.flush()) {
+                break error;
+            }
+        };
+        assert!(refused.to_string().contains("panicked"), "{thread}: {refused}");
+        assert!(matches!(db.compact(), Err(Error::Poisoned { .. })));
+        assert!(matches!(db.put(b"late", b"1"), Err(Error::Poisoned { .. })));
+        assert_eq!(db.get(b"safe").unwrap().unwrap(), b"1");
+        disk.clear_faults();
+        drop(db);
+        assert_eq!(threaded(&disk, &tiny_options()).get(b"safe").unwrap().unwrap(), b"1");
     }
 }

@@ -4,7 +4,7 @@
 //! [`Engine::step`] and by writers that find no free memtable, in a fixed order.
 //!
 //! A job that fails leaves no file and is tried again after a pause that doubles; the error is shown by whoever waits
-//! (`flush`, `compact`) and in the statistics. A failed manifest write poisons the database.
+//! (`flush`, `compact`) and in the statistics. A failed manifest write poisons the database, and so does a thread that panics.
 
 use crate::base::error::{Error, Result};
 use crate::base::key::{FileNumber, KeyspaceId};
@@ -37,6 +37,22 @@ pub(crate) fn job_count(options: &Options) -> usize {
     options.background_jobs.unwrap_or_else(|| cores().clamp(2, 16))
 }
 
+/// A thread that panics poisons the database: what it was at will never be done, and nobody may wait for it.
+struct PanicGuard<'a> {
+    engine: &'a Engine,
+}
+
+impl Drop for PanicGuard<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let source = Arc::new(std::io::Error::other("a background thread panicked"));
+            let path = self.engine.directory.clone();
+            let _told_by_health =
+                self.engine.fail(Error::Io { operation: "background work", path, source });
+        }
+    }
+}
+
 impl Engine {
     /// Starts the threads.
     pub(crate) fn start_threads(self: &Arc<Self>) -> Result<()> {
@@ -55,6 +71,7 @@ impl Engine {
 
     /// The body of a flush or compaction thread.
     fn run(self: Arc<Self>, step: fn(&Engine) -> Result<bool>) {
+        let _guard = PanicGuard { engine: &self };
         let mut pause = RETRY_PAUSE;
         loop {
             let seen = {
@@ -99,6 +116,7 @@ impl Engine {
 
     /// The body of the thread that drains the WAL ring.
     fn run_drain(self: Arc<Self>) {
+        let _guard = PanicGuard { engine: &self };
         loop {
             {
                 let mut closing = self.schedule.drain.lock();

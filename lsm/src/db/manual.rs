@@ -104,18 +104,20 @@ impl Engine {
 
     fn begin_exclusive(&self) -> Result<Exclusive<'_>> {
         let mut state = self.schedule.state.lock();
+        // Work of a poisoned database may never end.
+        let hopeless = |state: &State| state.closing || self.health.is_poisoned();
         // One manual compaction at a time; automatic ones finish first.
-        while state.exclusive > 0 && !state.closing {
+        while state.exclusive > 0 && !hopeless(&state) {
             self.schedule.done.wait(&mut state);
         }
         state.exclusive += 1;
-        while state.compacting > 0 && !state.closing {
+        while state.compacting > 0 && !hopeless(&state) {
             self.schedule.done.wait(&mut state);
         }
         let closing = state.closing;
         drop(state);
         let exclusive = Exclusive { schedule: &self.schedule };
-        if closing { Err(Error::Closed) } else { Ok(exclusive) }
+        if closing { Err(Error::Closed) } else { self.check_writable().map(|()| exclusive) }
     }
 
     fn compact_exclusively(

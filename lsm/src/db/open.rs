@@ -9,6 +9,7 @@
 //! 1. Until the new manifest is in force nothing that was there is changed or removed, so a crash or an error at any point leaves the
 //!    database as it was, and opening it again gives the same contents.
 //! 2. Nothing of the old log is needed afterwards: bytes of an earlier epoch can never be taken for new ones.
+//! 3. A full disk is met with the reserve file first. If that does not do, the answer is `NoSpace`, and nothing that was made is left.
 
 use crate::base::error::{Error, Result};
 use crate::base::key::{FileNumber, KeyspaceId, SEQUENCE_MAX, SequenceNumber};
@@ -111,36 +112,23 @@ pub(crate) fn open(
         next_file: AtomicU64::new(versions.next_file().max(highest + 1)),
         closing: AtomicBool::new(false),
     };
-    let mut replay = Replay::new(&jobs, &arenas, options.write_buffer_bytes() as usize, &versions);
-    let log = versions.log();
-    let recovered = if is_new {
-        Recovered::default()
-    } else {
-        let start = LogStart { epoch: log.epoch, lsn: log.lsn };
-        let apply = &mut |sequence, count, batch: &[u8]| replay.apply(sequence, count, batch);
-        wal::recover(&disk, directory, start, versions.promised(), apply)?
+    let write_buffer = options.write_buffer_bytes() as usize;
+    let bring_up = |versions: &mut VersionSet| {
+        put_log_into_tables(&jobs, &arenas, write_buffer, versions, is_new)
+            .inspect_err(|error| remove_attempt(error, &disk, directory, highest))
     };
-    if recovered.max_lsn > LSN_MAX / NUMBER_SHARE_MAX {
-        let detail = format!("a log up to LSN {}, which no database reaches", recovered.max_lsn);
-        return Err(Error::corruption(directory, 0, detail));
-    }
-    let mut edit = replay.finish()?;
-    if planted(Bug::StraysRemovedEarly) {
-        remove_strays(&disk, directory, &versions, FileNumber(0))?;
-    }
-    let sequence = edit.last_sequence.unwrap_or(0).max(versions.last_sequence());
-    let start = LogStart { epoch: log.epoch + 1, lsn: recovered.max_lsn.max(log.lsn) };
-    let again = planted(Bug::EpochNotRaised) && !is_new;
-    let start = if again { LogStart { epoch: log.epoch, lsn: log.lsn } } else { start };
-    edit.log = Some(LogMark { epoch: start.epoch, lsn: start.lsn });
-    edit.last_sequence = Some(sequence);
-    let manifest = jobs.new_file();
-    edit.next_file = Some(jobs.next_file.load(Ordering::Relaxed));
-    versions.rewrite(manifest, &edit)?;
+    let InForce { manifest, start, sequence, slots } = match bring_up(&mut versions) {
+        Err(error @ Error::NoSpace { .. }) => {
+            // The reserve is there for this.
+            disk.remove(&directory.join(name::BALLAST)).map_err(|_there_is_none| error)?;
+            bring_up(&mut versions)?
+        }
+        other => other?,
+    };
     let clock = Arc::clone(&environment.clock);
     let wal_options = WalOptions::for_write_buffer(options.write_buffer_bytes(), clock);
     let ring_bytes = wal_options.ring_bytes;
-    let wal = Wal::create(&disk, directory, wal_options, start, &recovered.slots)?;
+    let wal = Wal::create(&disk, directory, wal_options, start, &slots)?;
     remove_strays(&disk, directory, &versions, manifest)?;
 
     let prefixes = vec![Vec::new(); versions.keyspaces().len()];
@@ -191,6 +179,70 @@ pub(crate) fn open(
         return Err(error);
     }
     Ok(engine)
+}
+
+/// Where the database stands once the new manifest is in force.
+struct InForce {
+    manifest: FileNumber,
+    /// The new log.
+    start: LogStart,
+    sequence: SequenceNumber,
+    /// Segments of the old log, for reuse.
+    slots: Vec<u64>,
+}
+
+/// Writes what the log holds to tables, and puts a new manifest in force that names them.
+fn put_log_into_tables(
+    jobs: &JobContext,
+    arenas: &Arc<ArenaPool>,
+    memtable_bytes: usize,
+    versions: &mut VersionSet,
+    is_new: bool,
+) -> Result<InForce> {
+    let (disk, directory) = (&jobs.disk, &jobs.directory);
+    let mut replay = Replay::new(jobs, arenas, memtable_bytes, versions);
+    let log = versions.log();
+    let recovered = if is_new {
+        Recovered::default()
+    } else {
+        let start = LogStart { epoch: log.epoch, lsn: log.lsn };
+        let apply = &mut |sequence, count, batch: &[u8]| replay.apply(sequence, count, batch);
+        wal::recover(disk, directory, start, versions.promised(), apply)?
+    };
+    if recovered.max_lsn > LSN_MAX / NUMBER_SHARE_MAX {
+        let detail = format!("a log up to LSN {}, which no database reaches", recovered.max_lsn);
+        return Err(Error::corruption(directory, 0, detail));
+    }
+    let mut edit = replay.finish()?;
+    if planted(Bug::StraysRemovedEarly) {
+        remove_strays(disk, directory, versions, FileNumber(0))?;
+    }
+    let sequence = edit.last_sequence.unwrap_or(0).max(versions.last_sequence());
+    let start = LogStart { epoch: log.epoch + 1, lsn: recovered.max_lsn.max(log.lsn) };
+    let again = planted(Bug::EpochNotRaised) && !is_new;
+    let start = if again { LogStart { epoch: log.epoch, lsn: log.lsn } } else { start };
+    edit.log = Some(LogMark { epoch: start.epoch, lsn: start.lsn });
+    edit.last_sequence = Some(sequence);
+    let manifest = jobs.new_file();
+    edit.next_file = Some(jobs.next_file.load(Ordering::Relaxed));
+    versions.rewrite(manifest, &edit)?;
+    Ok(InForce { manifest, start, sequence, slots: recovered.slots })
+}
+
+/// After a full disk: removes what this opening has made, so that it does not itself hold the space that is missing. No other
+/// error gets an answer: the next open removes the same as strays.
+fn remove_attempt(error: &Error, disk: &Arc<dyn Disk>, directory: &Path, highest: u64) {
+    // NoSpace says that the old manifest is in force; see `ManifestWriter::create`.
+    let Error::NoSpace { .. } = error else { return };
+    let made = |name: &&String| match name::parse(name) {
+        Some(FileKind::Table(number) | FileKind::Manifest(number)) => number.0 > highest,
+        Some(FileKind::Temporary) => true,
+        _ => false,
+    };
+    // Without a list they stay until the next open.
+    let names = disk.list(directory).unwrap_or_default();
+    let paths: Vec<PathBuf> = names.iter().filter(made).map(|name| directory.join(name)).collect();
+    remove_all(&**disk, &paths);
 }
 
 /// What a directory holds.
@@ -383,7 +435,7 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    /// Writes the rest out; the edit names all tables made. Tables of a replay that fails are strays and go at the next open.
+    /// Writes the rest out; the edit names all tables made. Tables of a replay that fails are strays.
     fn finish(mut self) -> Result<VersionEdit> {
         self.flush()?;
         self.edit.last_sequence = Some(self.last_sequence);
