@@ -78,6 +78,8 @@ pub fn recover(
     let mut found = Recovered { end_lsn: lsn, slots: source.slots.clone(), ..Default::default() };
     let mut promised = promised.max(source.promise);
     let mut assembler = Assembler::default();
+    // Behind a seal, and at the start, a segment begins.
+    let mut begins = true;
     loop {
         if frame_left(lsn) < FRAGMENT_HEADER_BYTES {
             lsn = frame_ceil(lsn);
@@ -86,18 +88,19 @@ pub fn recover(
         let fragment = source.fragment(&hit);
         promised = promised.max(fragment.promise().unwrap_or(0));
         let next = Some(fragment.kind);
-        let damaged = |detail| source.place(lsn).damaged(detail);
+        let damaged = |detail| source.place(lsn, false).damaged(detail);
         settle(assembler.settle(next).map_err(damaged)?, &mut found, apply)?;
         assembler.push(fragment).map_err(damaged)?;
         lsn += fragment.total_bytes() as u64;
-        if fragment.kind == FragmentKind::Seal {
+        begins = fragment.kind == FragmentKind::Seal;
+        if begins {
             lsn = frame_ceil(lsn);
         }
         if !assembler.is_open() {
             found.end_lsn = lsn;
         }
     }
-    let place = source.place(lsn);
+    let place = source.place(lsn, begins);
     let last = assembler.settle(None).map_err(|detail| place.damaged(detail))?;
     settle(last, &mut found, apply)?;
 
@@ -286,9 +289,11 @@ impl Source {
         index.checked_sub(1).filter(|&index| lsn < self.segments[index].end())
     }
 
-    /// Where the byte at `lsn` stands, or should.
-    fn place(&self, lsn: Lsn) -> Place {
-        if let Some(index) = self.covering(lsn) {
+    /// Where the byte at `lsn` stands, or should; if a segment `begins` there, it is in no earlier one.
+    fn place(&self, lsn: Lsn, begins: bool) -> Place {
+        let covering = self.covering(lsn);
+        let right = |index: &usize| !begins || self.segments[*index].header.base == lsn;
+        if let Some(index) = covering.filter(right) {
             let Segment { header, file } = &self.segments[index];
             let offset = LOG_HEADER_BYTES as u64 + (lsn - header.base);
             Place { path: file.path().to_owned(), offset }

@@ -78,7 +78,9 @@ fn flip(target: &Target, bit: u64, tally: &mut Tally) -> Result<(), Failure> {
     tally.checked(1);
     tally.fired(kind, 1);
     match answer {
-        Answer::Right(_) if must_be_found(target.kind, &specimen.files[&target.file], byte) => {
+        Answer::Right(_)
+            if must_be_found(target.kind, specimen.files[&target.file].len(), byte) =>
+        {
             return Err("nobody saw it".to_owned());
         }
         Answer::Right(_) => tally.note(&format!("harmless_{kind}"), 1),

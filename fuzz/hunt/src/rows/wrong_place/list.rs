@@ -8,18 +8,18 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use treering_lsm::file::name::{self, FileKind};
 
-/// A file up to this length is cut at every byte, but for the ballast.
-const CUT_EVERYWHERE_BYTES: usize = 4096;
-/// Longer ones are cut at boundaries, so many at most, and at as many other places.
+/// CURRENT and a manifest up to this length are cut at every byte: no checksum says how long a manifest is.
+const CUT_EVERYWHERE_BYTES: usize = 8192;
+/// Other files are cut at boundaries, so many at most, and at as many other places.
 const CUTS: usize = 40;
 /// Pairs of sectors, or of blocks, of a file.
-const PAIRS: u64 = 12;
+const PAIRS: u64 = 30;
 /// Stretches of older states, for each file and state.
-const OLD_STRETCHES: u64 = 6;
+const OLD_STRETCHES: u64 = 16;
 /// Sectors that are zeroed in a file, of each size.
-const ZEROED: usize = 48;
+const ZEROED: usize = 96;
 /// Pairs of files of different kinds.
-const MIXED_PAIRS: u64 = 20;
+const MIXED_PAIRS: u64 = 60;
 
 const SECTORS: [usize; 2] = [512, 4096];
 
@@ -45,7 +45,8 @@ pub(super) fn changes(specimen: &Specimen, chance: &mut Chance) -> Vec<Change> {
 
 fn cuts(file: &str, bytes: &[u8], chance: &mut Chance, all: &mut Vec<Change>) {
     let mut lengths: BTreeSet<usize> = BTreeSet::new();
-    if bytes.len() <= CUT_EVERYWHERE_BYTES && file != name::BALLAST {
+    let is_state = matches!(name::parse(file), Some(FileKind::Current | FileKind::Manifest(_)));
+    if is_state && bytes.len() <= CUT_EVERYWHERE_BYTES {
         lengths.extend(0..bytes.len());
     } else {
         let mut boundaries = match name::parse(file) {

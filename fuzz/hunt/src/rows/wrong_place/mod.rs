@@ -5,7 +5,7 @@
 //! that was drawn: how many runs, flushes and syncs, how it came to rest.
 //!
 //! ```text
-//! seed = 1 + database * 8 + slice       a case makes every eighth change of its database
+//! seed = 1 + block * 400 + slice * 50 + database      a block has 50 databases; a case makes every eighth change of one
 //! ```
 
 mod blocks;
@@ -34,6 +34,8 @@ pub(super) const ROW: Row = Row {
     run,
 };
 
+/// Databases of a block: so many cases, one after the other, have different ones.
+const DATABASES: u64 = 50;
 /// Cases that share the changes of a database.
 const SLICES: u64 = 8;
 /// After one in so many right answers the database is written to, killed and opened again.
@@ -43,7 +45,8 @@ const ALLOCATION_BYTES_MAX: u64 = 1 << 30;
 
 fn run(seed: u64, tally: &mut Tally) -> Result<Case, Failure> {
     let index = seed.saturating_sub(1);
-    let (database, slice) = (index / SLICES, index % SLICES);
+    let (block, slice) = (index / (DATABASES * SLICES), index / DATABASES % SLICES);
+    let database = block * DATABASES + index % DATABASES;
     let mut chance = Chance::new(database);
     let recipe = draw_recipe(database, &mut chance);
     let specimen = Specimen::make(&recipe)?;
@@ -87,14 +90,16 @@ fn draw_recipe(seed: u64, chance: &mut Chance) -> Recipe {
         keyspace.filter = *chance.pick(&policies);
         keyspace.compression = [*chance.pick(&compressions); 7];
     }
+    // One in three writes several times what the ring holds, so that it and the segments are used again and again.
+    let long = chance.one_in(3);
     Recipe {
         seed,
         options,
         other,
-        commits: 20 + chance.below(230) as usize,
+        commits: 20 + chance.below(230) as usize + if long { 200 } else { 0 },
         keys: 10 + chance.below(60),
-        value_bytes_end: *chance.pick(&[1, 40, 90, 400]),
-        flush_every: *chance.pick(&[0, 15, 40, 90]),
+        value_bytes_end: if long { 2_000 } else { *chance.pick(&[1, 40, 90, 400]) },
+        flush_every: if long { 30 } else { *chance.pick(&[0, 15, 40, 90]) },
         sync_one_in: *chance.pick(&[0, 3, 20]),
         earlier_runs: chance.below(4) as usize,
         rest: *chance.pick(&[Rest::Closed, Rest::Killed, Rest::Killed, Rest::Flushed]),
