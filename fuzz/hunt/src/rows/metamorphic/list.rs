@@ -11,8 +11,6 @@ use std::ops::Bound;
 const SLOTS: u64 = 3;
 /// Keyspaces at most.
 const KEYSPACES_MAX: usize = 4;
-/// Operations of a chapter, about.
-const CHAPTER: u64 = 120;
 
 /// One write: keyspace, key, value or delete.
 pub(super) type Write = (usize, Vec<u8>, Option<Vec<u8>>);
@@ -67,7 +65,8 @@ pub(super) fn make_list(chance: &mut Chance) -> Vec<Step> {
     let length = *chance.pick(&[300, 1_000, 3_000]);
     let count = *chance.pick(&[20, 200, 1_000, 3_000]);
     let bytes = *chance.pick(&[30, 200]);
-    let mut maker = Maker { chance, keys: Keys::new(count, bytes), keyspaces: 1 };
+    let chapter = *chance.pick(&[50, 200, 1_000]);
+    let mut maker = Maker { chance, keys: Keys::new(count, bytes), keyspaces: 1, chapter };
     let mut operations: Vec<Operation> = (0..length).map(|_| maker.operation()).collect();
     operations.push(Operation::Rest);
     let all = (0..maker.keyspaces).map(|at| Operation::Whole(Look { at, slot: None }));
@@ -80,10 +79,22 @@ struct Maker<'a> {
     chance: &'a mut Chance,
     keys: Keys,
     keyspaces: usize,
+    /// Operations of a chapter, about.
+    chapter: u64,
 }
 
 impl Maker<'_> {
     fn operation(&mut self) -> Operation {
+        if self.chance.one_in(self.chapter) {
+            return Operation::Rest;
+        }
+        if self.chance.one_in(200) {
+            return Operation::Whole(self.look());
+        }
+        if self.chance.one_in(400) && self.keyspaces < KEYSPACES_MAX {
+            self.keyspaces += 1;
+            return Operation::CreateKeyspace;
+        }
         match self.chance.below(100) {
             0..=39 => Operation::Write(self.write()),
             40..=47 => {
@@ -113,14 +124,8 @@ impl Maker<'_> {
                 let moves = (0..count).map(|_| self.a_move()).collect();
                 Operation::Walk(self.look(), (low, high), moves)
             }
-            91..=94 => Operation::Snapshot(self.chance.below(SLOTS)),
-            95 | 96 => Operation::Release(self.chance.below(SLOTS)),
-            _ if self.chance.one_in(CHAPTER * 3 / 100) => Operation::Rest,
-            _ if self.chance.one_in(20) => Operation::Whole(self.look()),
-            _ if self.chance.one_in(20) && self.keyspaces < KEYSPACES_MAX => {
-                self.keyspaces += 1;
-                Operation::CreateKeyspace
-            }
+            91 | 92 => Operation::Snapshot(self.chance.below(SLOTS)),
+            93 => Operation::Release(self.chance.below(SLOTS)),
             _ => Operation::Get(self.look(), self.key()),
         }
     }

@@ -160,8 +160,8 @@ impl World {
                 let side = if at_front { "front" } else { "back" };
                 return Err(format!(
                     "the {side} of a range at {time}: {:?}, expected {:?}",
-                    entry.map(|(key, _)| show(key)),
-                    expected.map(|(key, _)| show(key))
+                    entry.map(|(key, value)| (show(key), show(value))),
+                    expected.map(|(key, value)| (show(key), show(value)))
                 ));
             }
             match found {

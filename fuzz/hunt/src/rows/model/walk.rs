@@ -113,8 +113,8 @@ impl Walk {
                 show(target),
                 self.lower.as_deref().map(show),
                 self.upper.as_deref().map(show),
-                found.map(|(key, _)| show(key)),
-                expected.map(|(key, _)| show(key))
+                found.map(|(key, value)| (show(key), show(value))),
+                expected.map(|(key, value)| (show(key), show(value)))
             ));
         }
         match (expected, &mut self.here) {
