@@ -63,12 +63,20 @@ pub fn record(line: &str) -> io::Result<()> {
 
 /// The commit of the sources, with a mark if they differ from it.
 fn commit() -> String {
-    let output = Command::new("git")
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .args(["describe", "--always", "--dirty=+", "--exclude=*"])
-        .output();
-    let text = output.ok().filter(|output| output.status.success()).map(|output| output.stdout);
-    text.map_or("unknown".to_owned(), |text| String::from_utf8_lossy(&text).trim().to_owned())
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git")
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .args(arguments)
+            .output()
+            .ok()
+            .filter(|output| output.status.success())?;
+        Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let Some(commit) = git(&["rev-parse", "--short", "HEAD"]) else { return "unknown".to_owned() };
+    let recorded = [":/", ":!/fuzz/results.txt", ":!/RELIABILITY.md", ":!/fuzz/hunt/seeds"];
+    let changes = git(&[&["status", "--porcelain", "--"], &recorded[..]].concat());
+    let same = changes.is_some_and(|changes| changes.is_empty());
+    if same { commit } else { commit + "+" }
 }
 
 /// Processor, cores, memory and kernel, as one word.
