@@ -192,7 +192,8 @@ fn a_failed_sync_poisons_and_reads_go_on() {
     assert_eq!(disk.io_count(), syncs_before, "a poisoned database leaves the device alone");
     assert_eq!(keyspace.get(b"safe").unwrap().unwrap(), b"1");
     assert!(db.flush().is_err());
-    drop(db);
+    let closed = db.close();
+    assert!(matches!(closed, Err(Error::Poisoned { .. })), "not everything is durable: {closed:?}");
     let db = open(&disk.after_power_cut(1, LossModel::DropAll), &tiny_options()).unwrap();
     assert_eq!(db.get(b"safe").unwrap().unwrap(), b"1");
     assert!(db.get(b"later").unwrap().is_none());
