@@ -8,7 +8,7 @@ use common::{Chance, other_options, tiny_options};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use treering_lsm::base::clock::SystemClock;
-use treering_lsm::io::sim::{Fault, SimDisk};
+use treering_lsm::io::sim::{Call, Fault, SimDisk};
 use treering_lsm::{
     Background, Db, Durability, Environment, Error, Options, ReadOptions, WriteBatch, WriteOptions,
 };
@@ -177,5 +177,31 @@ fn a_panic_in_the_background_leaves_nobody_waiting() {
         disk.clear_faults();
         drop(db);
         assert_eq!(threaded(&disk, &tiny_options()).get(b"safe").unwrap().unwrap(), b"1");
+    }
+}
+
+/// A writer waits for a free memtable while flushes fail now and then, but not for ever for a device that takes no table at all;
+/// and when the device is well again, so is the database.
+#[test]
+fn nobody_waits_for_ever_for_a_flush_that_cannot_succeed() {
+    let disk = SimDisk::new(1);
+    let db = threaded(&disk, &tiny_options());
+    let is_table = |path: &std::path::Path| path.extension().is_some_and(|name| name == "sst");
+    disk.fail_matching(move |call, path| call == Call::Sync && is_table(path), 5, false);
+    let mut written = 0u64;
+    let error = loop {
+        match db.put(&written.to_be_bytes(), &[b'v'; 1000]) {
+            Ok(()) => written += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, Error::Io { operation: "sync", .. }), "{error}");
+    assert!(written >= 16, "the memtables take some: {written}");
+    disk.clear_faults();
+    while db.put(&written.to_be_bytes(), b"again").is_err() {
+        std::thread::yield_now();
+    }
+    for number in 0..=written {
+        assert!(db.get(&number.to_be_bytes()).unwrap().is_some(), "write {number} is gone");
     }
 }

@@ -39,6 +39,16 @@ fn row_04_kill() {
 }
 
 #[test]
+fn row_05_io_error() {
+    small("io-error");
+}
+
+#[test]
+fn row_06_lying_sync() {
+    small("lying-sync");
+}
+
+#[test]
 fn row_17_soak() {
     small("soak");
 }

@@ -4,7 +4,8 @@
 //! [`Engine::step`] and by writers that find no free memtable, in a fixed order.
 //!
 //! A job that fails leaves no file and is tried again after a pause that doubles; the error is shown by whoever waits
-//! (`flush`, `compact`) and in the statistics. A failed manifest write poisons the database, and so does a thread that panics.
+//! (`flush`, `compact`, and a writer without a free memtable, once a flush has failed [`FLUSH_FAILURES_MAX`] times in a row) and in
+//! the statistics. A failed manifest write poisons the database, and so does a thread that panics.
 
 use crate::base::error::{Error, Result};
 use crate::base::key::{FileNumber, KeyspaceId};
@@ -30,6 +31,9 @@ use std::time::Duration;
 pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// Longest pause between two tries of a failed job, and between two looks at a full disk.
 pub(crate) const RETRY_PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// Failed flushes in a row after which a writer that waits for a memtable is told instead of waiting on.
+const FLUSH_FAILURES_MAX: u32 = 6;
 
 /// Flush and compaction threads, given or derived.
 pub(crate) fn job_count(options: &Options) -> usize {
@@ -150,6 +154,9 @@ impl Engine {
     }
 
     /// Waits until another generation may be frozen, or writes are refused.
+    ///
+    /// # Errors
+    /// That of the flush, if it keeps failing: nobody waits for a device that is gone.
     pub(crate) fn wait_for_flush<'a>(
         &'a self,
         mut commit: MutexGuard<'a, Commit>,
@@ -160,17 +167,21 @@ impl Engine {
             return Ok(self.commit.lock());
         }
         let mut state = self.schedule.state.lock();
-        MutexGuard::unlocked(&mut commit, || {
+        // The lock of the state ends with the closure: it comes after that of the commits.
+        let gave_up = MutexGuard::unlocked(&mut commit, move || {
             // Not "until the number changes": since the caller looked at it, it may have changed for the last time.
             while state.frozen.len() as u64 >= MEMTABLE_COUNT_MAX - 1
                 && !state.closing
                 && self.health.check().is_ok()
             {
+                if state.flush_failures >= FLUSH_FAILURES_MAX {
+                    return state.flush_error.clone();
+                }
                 self.schedule.done.wait_for(&mut state, RETRY_PAUSE_MAX);
             }
-            drop(state);
+            None
         });
-        Ok(commit)
+        gave_up.map_or(Ok(commit), Err)
     }
 
     /// Flushes the oldest frozen generation; false if there is none or somebody is at it.
@@ -197,8 +208,12 @@ impl Engine {
                 Ok(()) => {
                     state.frozen.pop_front();
                     state.flush_error = None;
+                    state.flush_failures = 0;
                 }
-                Err(error) => state.flush_error = Some(error.clone()),
+                Err(error) => {
+                    state.flush_error = Some(error.clone());
+                    state.flush_failures = state.flush_failures.saturating_add(1);
+                }
             }
         }
         if let Err(error) = &result {

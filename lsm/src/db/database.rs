@@ -246,7 +246,8 @@ impl Db {
     /// [`Error::Closed`]; cursors and pinned slices stay readable.
     ///
     /// # Errors
-    /// A failed last sync. What was acknowledged as Sync is safe all the same.
+    /// A failed last sync, or [`Error::Poisoned`] if log or manifest had failed before: what was acknowledged as Buffered may then not
+    /// survive a loss of power. What was acknowledged as Sync is safe all the same. The database is closed in any case.
     pub fn close(self) -> Result<()> {
         self.engine().close()
     }

@@ -142,7 +142,8 @@ impl Engine {
         if self.health.is_closed() {
             return Ok(());
         }
-        let poisoned = self.health.is_poisoned();
+        // What is not durable of a poisoned database will not become so, and the device is let alone.
+        let refused = if self.health.is_poisoned() { self.health.check() } else { Ok(()) };
         {
             // No commit is under way when the state changes.
             let _commit = self.commit.lock();
@@ -153,7 +154,7 @@ impl Engine {
         self.pool.join();
         self.wait_for_callers();
         while self.tables.bury_one() {}
-        let result = if poisoned { Ok(()) } else { self.close_log() };
+        let result = refused.and_then(|()| self.close_log());
         // However that went: a keyspace that somebody is making must not reach the manifest any more.
         self.versions.lock().abandon();
         drop(lock.take());

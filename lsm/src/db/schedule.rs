@@ -25,6 +25,8 @@ pub(crate) struct State {
     pub(crate) events: u64,
     pub(crate) closing: bool,
     pub(crate) flush_error: Option<Error>,
+    /// Flushes that failed since the last one that succeeded.
+    pub(crate) flush_failures: u32,
     pub(crate) compaction_error: Option<Error>,
 }
 

@@ -1,8 +1,10 @@
 //! Floor 2: the rows. One file a row, named after what it does.
 
 mod every_bit;
+mod io_error;
 mod kill;
 mod long_worlds;
+mod lying_sync;
 mod metamorphic;
 mod model;
 mod power_cut;
@@ -22,6 +24,8 @@ pub const ROWS: &[Row] = &[
     long_worlds::ROW,
     power_cut::ROW,
     kill::ROW,
+    io_error::ROW,
+    lying_sync::ROW,
     every_bit::ROW,
     wrong_place::ROW,
     model::ROW,

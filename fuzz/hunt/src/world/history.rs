@@ -187,8 +187,16 @@ pub fn contents(db: &Db) -> Result<Map, Error> {
 /// # Errors
 /// The engine's.
 pub fn scan(db: &Db, options: &ReadOptions) -> Result<Map, Error> {
+    scan_named(db, &NAMES, options)
+}
+
+/// As [`scan`], of these keyspaces, as far as they are there.
+///
+/// # Errors
+/// The engine's.
+pub fn scan_named(db: &Db, names: &[&str], options: &ReadOptions) -> Result<Map, Error> {
     let mut map = Map::new();
-    for (number, name) in NAMES.iter().enumerate() {
+    for (number, name) in names.iter().enumerate() {
         let keyspace = match db.keyspace(name) {
             Err(Error::KeyspaceNotFound { .. }) => continue,
             other => other?,

@@ -102,7 +102,15 @@ impl Image {
     /// # Errors
     /// The system's: not root, no loop device, no mkfs.ext4.
     pub fn make(bytes: u64, mount_point: &Path) -> io::Result<Image> {
-        let (device, device_path) = loop_over(&memory(bytes)?)?;
+        Image::make_in(&memory(bytes)?, mount_point)
+    }
+
+    /// The same in a file that is there.
+    ///
+    /// # Errors
+    /// As [`Image::make`].
+    pub fn make_in(file: &File, mount_point: &Path) -> io::Result<Image> {
+        let (device, device_path) = loop_over(file)?;
         let path = device_path.to_string_lossy().into_owned();
         let made = Command::new("mkfs.ext4")
             .args(["-q", "-E", "nodiscard,lazy_itable_init=1", "-m", "0", &path])
@@ -119,6 +127,12 @@ impl Image {
         };
         image.mount()?;
         Ok(image)
+    }
+
+    /// The name of its device under `/sys/block`.
+    pub fn device_name(&self) -> String {
+        let path = self.device_path.to_string_lossy().into_owned();
+        path.trim_start_matches("/dev/").to_owned()
     }
 
     /// Mounts it again; ext4 replays its journal.
