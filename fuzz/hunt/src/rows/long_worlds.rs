@@ -12,7 +12,7 @@ pub(super) const ROW: Row = Row {
     name: "long-worlds",
     promise: "after a cut the database opens and is a prefix of its commits that holds every promised one",
     unit: "images",
-    ci_cases: 20,
+    ci_cases: 60,
     nightly: 500_000,
     parallel: true,
     run,
