@@ -31,6 +31,9 @@ pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// Longest pause between two tries of a failed job, and between two looks at a full disk.
 pub(crate) const RETRY_PAUSE_MAX: Duration = Duration::from_secs(2);
 
+/// Whoever waits for background work is woken when it is done or failed, and looks again after this time as a precaution.
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(3);
+
 /// Flush and compaction threads, given or derived.
 pub(crate) fn job_count(options: &Options) -> usize {
     let cores = || std::thread::available_parallelism().map_or(2, usize::from);
@@ -166,7 +169,7 @@ impl Engine {
                 && !state.closing
                 && self.health.check().is_ok()
             {
-                self.schedule.done.wait_for(&mut state, RETRY_PAUSE_MAX);
+                self.schedule.done.wait_for(&mut state, LOOK_AGAIN);
             }
             drop(state);
         });
@@ -189,6 +192,10 @@ impl Engine {
             frozen
         };
         let result = self.flush_generation(&frozen);
+        // Before the lock is taken: who waits for this flush looks at the health under it, and would sleep through a full disk.
+        if let Err(error) = &result {
+            self.note_job_error(error);
+        }
         {
             let mut state = self.schedule.state.lock();
             state.flushing = false;
@@ -200,9 +207,6 @@ impl Engine {
                 }
                 Err(error) => state.flush_error = Some(error.clone()),
             }
-        }
-        if let Err(error) = &result {
-            self.note_job_error(error);
         }
         self.schedule.done.notify_all();
         self.schedule.work.notify_all();
@@ -313,14 +317,14 @@ impl Engine {
         }
         let Some(plan) = self.next_plan() else { return Ok(buried) };
         let result = self.run_plan(&plan);
+        if let Err(error) = &result {
+            self.note_job_error(error);
+        }
         {
             let mut state = self.schedule.state.lock();
             state.compacting -= 1;
             state.events += 1;
             state.compaction_error = result.as_ref().err().cloned();
-        }
-        if let Err(error) = &result {
-            self.note_job_error(error);
         }
         self.schedule.done.notify_all();
         self.schedule.work.notify_all();
