@@ -35,6 +35,9 @@ pub(crate) const RETRY_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// Failed flushes in a row after which a writer that waits for a memtable is told instead of waiting on.
 const FLUSH_FAILURES_MAX: u32 = 6;
 
+/// Whoever waits for background work is woken when it is done or failed, and looks again after this time as a precaution.
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(3);
+
 /// Flush and compaction threads, given or derived.
 pub(crate) fn job_count(options: &Options) -> usize {
     let cores = || std::thread::available_parallelism().map_or(2, usize::from);
@@ -177,7 +180,7 @@ impl Engine {
                 if state.flush_failures >= FLUSH_FAILURES_MAX {
                     return state.flush_error.clone();
                 }
-                self.schedule.done.wait_for(&mut state, RETRY_PAUSE_MAX);
+                self.schedule.done.wait_for(&mut state, LOOK_AGAIN);
             }
             None
         });
@@ -200,6 +203,10 @@ impl Engine {
             frozen
         };
         let result = self.flush_generation(&frozen);
+        // Before the lock is taken: who waits for this flush looks at the health under it, and would sleep through a full disk.
+        if let Err(error) = &result {
+            self.note_job_error(error);
+        }
         {
             let mut state = self.schedule.state.lock();
             state.flushing = false;
@@ -215,9 +222,6 @@ impl Engine {
                     state.flush_failures = state.flush_failures.saturating_add(1);
                 }
             }
-        }
-        if let Err(error) = &result {
-            self.note_job_error(error);
         }
         self.schedule.done.notify_all();
         self.schedule.work.notify_all();
@@ -328,14 +332,14 @@ impl Engine {
         }
         let Some(plan) = self.next_plan() else { return Ok(buried) };
         let result = self.run_plan(&plan);
+        if let Err(error) = &result {
+            self.note_job_error(error);
+        }
         {
             let mut state = self.schedule.state.lock();
             state.compacting -= 1;
             state.events += 1;
             state.compaction_error = result.as_ref().err().cloned();
-        }
-        if let Err(error) = &result {
-            self.note_job_error(error);
         }
         self.schedule.done.notify_all();
         self.schedule.work.notify_all();

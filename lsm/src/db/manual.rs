@@ -3,7 +3,7 @@
 use crate::base::error::{Error, Result};
 use crate::base::key::KeyspaceId;
 use crate::base::sync::atomic::Ordering;
-use crate::db::background::{RETRY_PAUSE, RETRY_PAUSE_MAX};
+use crate::db::background::{LOOK_AGAIN, RETRY_PAUSE};
 use crate::db::engine::Engine;
 use crate::db::schedule::{Exclusive, State};
 use crate::format::edit::VersionEdit;
@@ -54,7 +54,7 @@ impl Engine {
             if let Some(error) = &state.flush_error {
                 return Err(error.clone());
             }
-            self.schedule.done.wait_for(&mut state, RETRY_PAUSE_MAX);
+            self.schedule.done.wait_for(&mut state, LOOK_AGAIN);
         }
         Ok(())
     }

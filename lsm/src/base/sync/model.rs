@@ -14,8 +14,9 @@ use std::time::Duration;
 
 /// How often a wait for a time lets the others go on before the time is over.
 const LOOKS: usize = 6;
-/// A wait of this time is a precaution. In a model it never ends by itself, so that whoever would sleep through it is found.
-const PRECAUTION: Duration = Duration::from_secs(2);
+/// A wait of this time is a precaution (`LOOK_AGAIN` of db/background.rs). In a model it never ends by itself, so that whoever would
+/// sleep through it is found.
+const PRECAUTION: Duration = Duration::from_secs(3);
 
 /// A mutex that does not poison.
 #[derive(Default)]
