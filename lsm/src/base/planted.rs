@@ -78,6 +78,13 @@ pub fn wake(name: Option<&str>) -> bool {
     true
 }
 
+/// The name of the bug that is awake.
+#[cfg(planted)]
+pub fn awake() -> Option<&'static str> {
+    let index = AWAKE.load(std::sync::atomic::Ordering::SeqCst);
+    index.checked_sub(1).map(|index| BUGS[index].0)
+}
+
 /// True while `bug` is awake; the constant `false` without `--cfg planted`.
 #[inline(always)]
 pub(crate) fn planted(bug: Bug) -> bool {

@@ -36,7 +36,8 @@ mod awake {
     use std::time::Duration;
     use treering_hunt::drive::{Budget, Row, Verdict, run as run_row};
     use treering_hunt::results;
-    use treering_hunt::rows::{PLANTED, ROWS};
+    use treering_hunt::rows::ROWS;
+    use treering_hunt::world::PLANTED;
     use treering_lsm::base::planted::{BUGS, wake};
 
     /// A row that says nothing for so long beyond its budget hangs.

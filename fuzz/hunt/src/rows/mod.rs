@@ -35,9 +35,6 @@ pub const ROWS: &[Row] = &[
     soak::ROW,
 ];
 
-/// Names the planted bug that is awake, for the processes that a row starts.
-pub const PLANTED: &str = "TREERING_PLANTED";
-
 /// A row that always fails: if it is not red, nothing that is green means anything.
 pub const CANARY: Row = Row {
     number: 0,
@@ -69,8 +66,6 @@ pub fn child(words: &[String]) -> Option<ExitCode> {
         return None;
     }
     begin();
-    #[cfg(planted)]
-    treering_lsm::base::planted::wake(std::env::var(PLANTED).ok().as_deref());
     match task.as_str() {
         kill::TASK => Some(kill::child(words)),
         soak::TASK => Some(soak::child(words)),

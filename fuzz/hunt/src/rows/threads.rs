@@ -9,6 +9,7 @@
 
 use crate::drive::{Case, Failure, Row, Tally};
 use crate::results::fields;
+use crate::world::PLANTED;
 use std::path::Path;
 use std::process::Command;
 
@@ -67,7 +68,7 @@ fn number(line: &str, name: &str) -> Option<u64> {
 
 /// Runs tests of the engine built for `checker`; what they print, if they pass.
 fn cargo(checker: &str, tests: &[&str], variables: &[(&str, String)]) -> Result<String, Failure> {
-    let planted = std::env::var_os(super::PLANTED).is_some();
+    let planted = std::env::var_os(PLANTED).is_some();
     let (flags, target) = match planted {
         true => (format!("--cfg {checker} --cfg planted"), format!("target/{checker}-planted")),
         false => (format!("--cfg {checker}"), format!("target/{checker}")),

@@ -20,6 +20,9 @@ const DEVICE: u8 = 10;
 /// Exit code of a child that found something.
 const FOUND: u8 = 11;
 
+/// The variable that names the planted bug which is awake, for every process that a row starts.
+pub const PLANTED: &str = "TREERING_PLANTED";
+
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 
 /// Says which file the program is, where it is not the running one: in tests. The first caller wins.
@@ -60,6 +63,10 @@ impl End {
 
 /// To be called first in a child: it dies with its parent, and a panic in any thread ends it.
 pub fn begin() {
+    #[cfg(planted)]
+    if let Ok(name) = std::env::var(PLANTED) {
+        assert!(treering_lsm::base::planted::wake(Some(&name)), "no planted bug {name:?}");
+    }
     // SAFETY: a plain system call.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
     std::panic::set_hook(Box::new(|info| {
@@ -87,7 +94,12 @@ impl Child {
             Some(path) => path.clone(),
             None => std::env::current_exe()?,
         };
-        let process = Command::new(program)
+        let mut command = Command::new(program);
+        #[cfg(planted)]
+        if let Some(name) = treering_lsm::base::planted::awake() {
+            command.env(PLANTED, name);
+        }
+        let process = command
             .args([CHILD, task])
             .args(words)
             .stdin(Stdio::null())

@@ -12,10 +12,12 @@
 )]
 
 use std::ffi::CString;
+use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -27,14 +29,15 @@ const FS_IOC_SHUTDOWN: libc::Ioctl = 0x8004_587D;
 /// Tries to get a free loop device, or to unmount while the kernel still cleans up after a dead child.
 const TRIES_MAX: usize = 200;
 
-/// What happens to the journal when the plug is pulled.
+/// How the plug is pulled.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[repr(u32)]
 pub enum Plug {
-    /// The journal in memory still reaches the device.
-    JournalFlushed = 1,
-    /// It does not.
-    JournalLost = 2,
+    /// The device takes no more writes, all of a sudden: what it has is what is left. The truest cut.
+    DeviceStopped,
+    /// `FS_IOC_SHUTDOWN`; the journal in memory still reaches the device. See [`Image::is_damaged`].
+    JournalFlushed,
+    /// `FS_IOC_SHUTDOWN`; it does not.
+    JournalLost,
 }
 
 /// `struct loop_config` of linux/loop.h.
@@ -86,14 +89,16 @@ fn unshare() -> io::Result<()> {
     check(unsafe { libc::mount(none, c"/".as_ptr(), none, flags, none.cast()) })
 }
 
-/// The device, and where it is mounted.
+/// The bytes, and where they are mounted.
 #[derive(Debug)]
 pub struct Image {
-    /// Keeps the loop device.
-    _device: File,
-    device_path: CString,
+    memory: File,
+    /// While mounted: keeps the loop device. Every mount gets a new one, for the cache of a device outlives an unmount, and blocks
+    /// of the file system that never reached the device could be seen in it after the cut.
+    device: Option<(File, PathBuf)>,
     mount_point: PathBuf,
-    mounted: bool,
+    /// The memory takes no writes any more.
+    stopped: bool,
 }
 
 impl Image {
@@ -102,37 +107,33 @@ impl Image {
     /// # Errors
     /// The system's: not root, no loop device, no mkfs.ext4.
     pub fn make(bytes: u64, mount_point: &Path) -> io::Result<Image> {
-        Image::make_in(&memory(bytes)?, mount_point)
+        Image::make_in(memory(bytes)?, mount_point)
     }
 
     /// The same in a file that is there.
     ///
     /// # Errors
     /// As [`Image::make`].
-    pub fn make_in(file: &File, mount_point: &Path) -> io::Result<Image> {
-        let (device, device_path) = loop_over(file)?;
-        let path = device_path.to_string_lossy().into_owned();
+    pub fn make_in(memory: File, mount_point: &Path) -> io::Result<Image> {
+        let (device, path) = loop_over(&memory)?;
         let made = Command::new("mkfs.ext4")
-            .args(["-q", "-E", "nodiscard,lazy_itable_init=1", "-m", "0", &path])
+            .args(["-q", "-E", "nodiscard,lazy_itable_init=1", "-m", "0"])
+            .arg(&path)
             .stdin(Stdio::null())
             .status()?;
         if !made.success() {
             return Err(io::Error::other(format!("mkfs.ext4 ended with {made}")));
         }
-        let mut image = Image {
-            _device: device,
-            device_path,
-            mount_point: mount_point.to_owned(),
-            mounted: false,
-        };
+        drop(device);
+        let mut image =
+            Image { memory, device: None, mount_point: mount_point.to_owned(), stopped: false };
         image.mount()?;
         Ok(image)
     }
 
-    /// The name of its device under `/sys/block`.
-    pub fn device_name(&self) -> String {
-        let path = self.device_path.to_string_lossy().into_owned();
-        path.trim_start_matches("/dev/").to_owned()
+    /// The name of its device under `/sys/block`, while it is mounted.
+    pub fn device_name(&self) -> Option<&OsStr> {
+        self.device.as_ref().and_then(|(_, path)| path.file_name())
     }
 
     /// Mounts it again; ext4 replays its journal.
@@ -140,14 +141,25 @@ impl Image {
     /// # Errors
     /// The system's.
     pub fn mount(&mut self) -> io::Result<()> {
+        if self.stopped {
+            self.memory = copy_of(&self.memory)?;
+            self.stopped = false;
+        }
         let target = c_path(&self.mount_point)?;
         let options = c"noinit_itable".as_ptr();
-        let source = self.device_path.as_ptr();
+        let (device, path) = loop_over(&self.memory)?;
+        let source = c_path(&path)?;
         // SAFETY: NUL-terminated strings.
         check(unsafe {
-            libc::mount(source, target.as_ptr(), c"ext4".as_ptr(), libc::MS_NOATIME, options.cast())
+            libc::mount(
+                source.as_ptr(),
+                target.as_ptr(),
+                c"ext4".as_ptr(),
+                libc::MS_NOATIME,
+                options.cast(),
+            )
         })?;
-        self.mounted = true;
+        self.device = Some((device, path));
         Ok(())
     }
 
@@ -163,30 +175,65 @@ impl Image {
                 Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
                     std::thread::sleep(Duration::from_millis(5));
                 }
-                result => {
-                    self.mounted = result.is_err();
-                    return result;
+                Ok(()) => {
+                    self.device = None;
+                    return Ok(());
                 }
+                error => return error,
             }
         }
         Err(io::Error::from_raw_os_error(libc::EBUSY))
     }
 
-    /// Pulls the plug: from now on everything that is not on the device is lost, and every call fails.
+    /// Pulls the plug: from now on everything that is not on the device is lost.
     ///
     /// # Errors
     /// The system's; the power is still on then.
-    pub fn pull(&self, plug: Plug) -> io::Result<()> {
+    pub fn pull(&mut self, plug: Plug) -> io::Result<()> {
+        let flags: u32 = match plug {
+            Plug::DeviceStopped => {
+                let seal = libc::F_SEAL_FUTURE_WRITE;
+                // SAFETY: a plain system call on a descriptor that we own.
+                check(unsafe { libc::fcntl(self.memory.as_raw_fd(), libc::F_ADD_SEALS, seal) })?;
+                self.stopped = true;
+                return Ok(());
+            }
+            Plug::JournalFlushed => 1,
+            Plug::JournalLost => 2,
+        };
         let root = File::open(&self.mount_point)?;
-        let flags = plug as u32;
         // SAFETY: the call reads one u32.
         check(unsafe { libc::ioctl(root.as_raw_fd(), FS_IOC_SHUTDOWN, &flags) })
+    }
+
+    /// True if ext4 itself is damaged. After `FS_IOC_SHUTDOWN` that happens once in some thousand cuts: operations of the file system
+    /// that are under way fail half-way, and what they did may still be committed. No power cut does that.
+    ///
+    /// # Errors
+    /// The system's: no e2fsck.
+    pub fn is_damaged(&mut self) -> io::Result<bool> {
+        if self.device.is_some() {
+            self.unmount()?;
+        }
+        // The journal is replayed by the kernel, as always.
+        if self.mount().and_then(|()| self.unmount()).is_err() {
+            return Ok(true);
+        }
+        let (_device, path) = loop_over(&self.memory)?;
+        let status = Command::new("e2fsck")
+            .arg("-fn")
+            .arg(path)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()?;
+        Ok(!status.success())
     }
 }
 
 impl Drop for Image {
     fn drop(&mut self) {
-        if self.mounted
+        if self.device.is_some()
             && let Ok(target) = c_path(&self.mount_point)
         {
             // SAFETY: a NUL-terminated path. If it fails, the end of the namespace does it.
@@ -197,8 +244,9 @@ impl Drop for Image {
 
 /// A file of `bytes` in memory that has no name.
 fn memory(bytes: u64) -> io::Result<File> {
+    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
     // SAFETY: a NUL-terminated name.
-    let descriptor = unsafe { libc::memfd_create(c"treering-hunt".as_ptr(), libc::MFD_CLOEXEC) };
+    let descriptor = unsafe { libc::memfd_create(c"treering-hunt".as_ptr(), flags) };
     check(descriptor)?;
     // SAFETY: a descriptor that was just made and belongs to nobody else.
     let file = unsafe { File::from_raw_fd(descriptor) };
@@ -206,8 +254,40 @@ fn memory(bytes: u64) -> io::Result<File> {
     Ok(file)
 }
 
+/// A copy that takes writes, as sparse as the original.
+fn copy_of(original: &File) -> io::Result<File> {
+    let length = original.metadata()?.len();
+    let copy = memory(length)?;
+    let mut buffer = vec![0; 1 << 20];
+    let mut offset = 0;
+    while let Some(data) = seek(original, offset, libc::SEEK_DATA)? {
+        let end = seek(original, data, libc::SEEK_HOLE)?.unwrap_or(length);
+        offset = data;
+        while offset < end {
+            let piece = buffer.len().min((end - offset) as usize);
+            original.read_exact_at(&mut buffer[..piece], offset)?;
+            copy.write_all_at(&buffer[..piece], offset)?;
+            offset += piece as u64;
+        }
+    }
+    Ok(copy)
+}
+
+/// The next data or hole at or behind `offset`, if there is any.
+fn seek(file: &File, offset: u64, whence: libc::c_int) -> io::Result<Option<u64>> {
+    // SAFETY: a plain system call on a descriptor that we own.
+    let found = unsafe { libc::lseek(file.as_raw_fd(), offset as i64, whence) };
+    match u64::try_from(found) {
+        Ok(found) => Ok(Some(found)),
+        Err(_) => match io::Error::last_os_error() {
+            error if error.raw_os_error() == Some(libc::ENXIO) => Ok(None),
+            error => Err(error),
+        },
+    }
+}
+
 /// A loop device over `file`, which goes when the last descriptor and mount of it do.
-fn loop_over(file: &File) -> io::Result<(File, CString)> {
+fn loop_over(file: &File) -> io::Result<(File, PathBuf)> {
     let open = |path: &str| OpenOptions::new().read(true).write(true).open(path);
     let control = open("/dev/loop-control")?;
     // SAFETY: all zeros is a valid configuration.
@@ -222,7 +302,7 @@ fn loop_over(file: &File) -> io::Result<(File, CString)> {
         let device = open(&path)?;
         // SAFETY: the structure that the call reads, laid out as the kernel has it.
         match check(unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE, &config) }) {
-            Ok(()) => return Ok((device, CString::new(path)?)),
+            Ok(()) => return Ok((device, PathBuf::from(path))),
             // Somebody else took it in between.
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
             Err(error) => return Err(error),

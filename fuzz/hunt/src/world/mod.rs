@@ -22,7 +22,7 @@ mod words;
 mod workload;
 
 pub use account::{Account, Outcome, Possible, Promise, mark};
-pub use child::{CHILD, Child, End, begin, set_program};
+pub use child::{CHILD, Child, End, PLANTED, begin, set_program};
 pub use consequence::{Consequence, Hit, Touched};
 pub use examine::{Allowed, Answer, Known, examine, interrogate, is_corruption_of};
 pub use files::{Files, disk_of, files_of, first_changed};

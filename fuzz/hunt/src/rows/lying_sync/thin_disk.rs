@@ -56,9 +56,9 @@ impl ThinDisk {
         let path = memory.join("image");
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
         file.set_len(BYTES_SAID)?;
-        let image = Image::make_in(&file, &mount_point)?;
-        let limit =
-            PathBuf::from(format!("/sys/block/{}/queue/max_sectors_kb", image.device_name()));
+        let image = Image::make_in(file, &mount_point)?;
+        let device = image.device_name().expect("an image that was made is mounted");
+        let limit = Path::new("/sys/block").join(device).join("queue/max_sectors_kb");
         let before = std::fs::read_to_string(&limit)?;
         std::fs::write(&limit, REQUEST_KIB)?;
         let request_limit = (limit, before);
