@@ -93,18 +93,3 @@ fn no_promised_write_is_lost_seeds_from_3000() {
 fn no_promised_write_is_lost_seeds_from_4000() {
     many(4000);
 }
-
-#[test]
-fn the_same_seed_gives_the_same_trace() {
-    let trace = |seed: u64| {
-        let disk = SimDisk::new(seed);
-        let db = open(&disk, &tiny_options()).unwrap();
-        db.create_keyspace("other", other_options()).unwrap();
-        work(&db, &mut Chance(seed), &mut History::default(), 1500).unwrap();
-        while db.step().unwrap() {}
-        db.close().unwrap();
-        (disk.trace(), disk.io_count())
-    };
-    assert_eq!(trace(7), trace(7));
-    assert_ne!(trace(7).0, trace(8).0);
-}
