@@ -23,7 +23,7 @@ pub(super) const ROW: Row = Row {
     promise: "answers depend on no option, on no work behind the scenes and on no end of the process; traces repeat",
     unit: "databases",
     ci_cases: 2,
-    nightly: 110_000,
+    nightly: 65_000,
     parallel: true,
     run,
 };

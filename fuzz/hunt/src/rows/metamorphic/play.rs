@@ -328,11 +328,11 @@ impl<'a> Player<'a> {
     /// The end of a chapter: perhaps the process ends.
     fn rest(&mut self, id: u64) -> Result<(), Error> {
         self.snapshots.clear();
-        let ends = &self.setting.ends;
-        if ends.is_empty() {
+        let (ends, mut chance) = (&self.setting.ends, self.chance(id ^ 1 << 40));
+        if ends.is_empty() || !chance.one_in(self.setting.end_one_in) {
             return Ok(());
         }
-        let end = *self.chance(id ^ 1 << 40).pick(ends);
+        let end = *chance.pick(ends);
         self.look_back();
         self.outcome.behaviour.push(1 + end as u64);
         self.keyspaces.clear();

@@ -39,6 +39,8 @@ pub(super) struct Setting {
     pub(super) compact_range_one_in: u64,
     /// How the process may end at the end of a chapter.
     pub(super) ends: Vec<End>,
+    /// Chapters, of which one ends so.
+    pub(super) end_one_in: u64,
     /// Reads with `fill_cache` off, and with `read_ahead` off, once in so many.
     pub(super) no_fill_one_in: u64,
     pub(super) no_ahead_one_in: u64,
@@ -58,6 +60,7 @@ impl Setting {
             compact_one_in: 0,
             compact_range_one_in: 0,
             ends: Vec::new(),
+            end_one_in: 1,
             no_fill_one_in: 0,
             no_ahead_one_in: 0,
         }
@@ -67,6 +70,13 @@ impl Setting {
     fn keyspaces(&mut self, change: impl Fn(&mut KeyspaceOptions)) {
         change(&mut self.options.default_keyspace);
         change(&mut self.others);
+    }
+
+    /// On real files, where every flush and every opening waits for the device.
+    fn on_files(&mut self, choice: IoChoice) {
+        self.body = Body::Files(choice);
+        self.options.write_buffer_bytes = Some(64 << 10);
+        (self.ends, self.end_one_in) = (vec![End::Close], 4);
     }
 
     /// True if the same list gives the same trace.
@@ -128,14 +138,12 @@ const FIXED: [Change; 38] = [
         s.ends = vec![End::Close, End::Kill];
     }),
     ("uring files", |s| {
-        s.body = Body::Files(IoChoice::Uring);
+        s.on_files(IoChoice::Uring);
         s.options.direct_io = true;
-        s.ends = vec![End::Close];
     }),
     ("posix files", |s| {
-        s.body = Body::Files(IoChoice::Posix);
-        s.flush_one_in = 100;
-        s.ends = vec![End::Close];
+        s.on_files(IoChoice::Posix);
+        s.compact_range_one_in = 500;
     }),
 ];
 

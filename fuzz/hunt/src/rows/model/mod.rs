@@ -19,7 +19,7 @@ pub(super) const ROW: Row = Row {
     name: "model",
     promise: "whatever happens behind the scenes, the database answers as a sorted map that remembers versions",
     unit: "operations",
-    ci_cases: 8,
+    ci_cases: 24,
     nightly: 1_000_000_000,
     parallel: true,
     run,
