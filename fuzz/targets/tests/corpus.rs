@@ -1,7 +1,7 @@
 //! The kept corpus on stable: every input that ever mattered, and a fixed number of mutations around them.
 //!
 //! A fuzzer that runs for hours is no part of a test run; what it has found is.
-#![allow(missing_docs, reason = "a test")]
+#![allow(missing_docs, clippy::unwrap_used, reason = "a test")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::PathBuf;
