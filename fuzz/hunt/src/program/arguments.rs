@@ -28,6 +28,8 @@ pub(crate) enum Command {
     Canary,
     /// Wakes one planted bug after the other and says which row catches it.
     Planted(PlantedArguments),
+    /// Keeps lines that are given on standard input, of `fuzz/run` for example, in fuzz/results.txt.
+    Record,
     /// Writes RELIABILITY.md from the recorded lines.
     Report(ReportArguments),
     /// ROW [--seed S] [--secs N | --n N]: runs a row, by number or name; `hunt 2 --help` shows more.

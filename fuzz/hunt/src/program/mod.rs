@@ -23,6 +23,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Kept => replay_kept(),
         Command::Canary => canary(),
         Command::Planted(arguments) => planted::run(&arguments),
+        Command::Record => record(),
         Command::Report(arguments) => write_report(arguments.check),
         Command::Row(words) => match RowArguments::from_words(&words) {
             Ok(arguments) => run_row(&arguments),
@@ -111,6 +112,17 @@ fn replay_kept() -> Result<ExitCode, String> {
     }
     println!("kept={} bad={bad}", seeds.len());
     Ok(if bad == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Lines of other programs, and those of a run that was not told to keep its own.
+fn record() -> Result<ExitCode, String> {
+    for line in std::io::stdin().lines() {
+        let line = line.map_err(|error| format!("standard input: {error}"))?;
+        if line.starts_with("row=") || line.starts_with("planted=") {
+            results::record(&line).map_err(|error| format!("fuzz/results.txt: {error}"))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn write_report(check: bool) -> Result<ExitCode, String> {
