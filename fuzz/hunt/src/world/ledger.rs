@@ -55,7 +55,7 @@ impl Plan {
 
     /// The value of a version; `None` where it is deleted or was never written.
     pub fn value(&self, place: Place, version: u32) -> Option<Vec<u8>> {
-        if version % 2 == 0 {
+        if version.is_multiple_of(2) {
             return None;
         }
         let mut value = format!("{place:?} {version} ").into_bytes();
@@ -182,7 +182,7 @@ impl Ledger {
         let mut range = keyspace.range(.., &ReadOptions::default()).map_err(error)?;
         let mut entry = range.next().transpose().map_err(error)?;
         let mut there = 0;
-        for thread in 0..self.plan.threads {
+        for (thread, whole) in outcomes.iter_mut().enumerate() {
             for key in 0..self.plan.keys {
                 let place = Place { thread, keyspace: number, key };
                 let bytes = Plan::key(place);
@@ -193,7 +193,7 @@ impl Ledger {
                     entry = range.next().transpose().map_err(error)?;
                 }
                 let outcome = self.judge(place, found.as_deref())?;
-                outcomes[thread] = outcomes[thread].and(outcome).ok_or_else(|| {
+                *whole = whole.and(outcome).ok_or_else(|| {
                     format!("the operation of thread {thread} is there in part, see {place:?}")
                 })?;
             }
