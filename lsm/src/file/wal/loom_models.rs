@@ -126,6 +126,10 @@ fn loom_no_promise_is_written_into_the_ring_after_close() {
         let upto = append(&wal, 1);
         let syncer = Arc::clone(&wal);
         let syncer = thread::spawn(move || syncer.sync(upto));
+        // The close that waits for nobody: all is durable when it comes.
+        while wal.durable_lsn() < upto {
+            thread::yield_now();
+        }
         wal.close().expect("the disk has space");
         // SAFETY: whoever closed the log is alone with the ring.
         unsafe { wal.ring.promise(0) };
