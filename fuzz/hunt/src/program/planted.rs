@@ -5,6 +5,7 @@
 //! that one that hangs or dies counts as caught by the row that was running.
 
 use super::arguments::PlantedArguments;
+#[cfg(not(planted))]
 use std::process::ExitCode;
 
 #[cfg(not(planted))]
