@@ -56,6 +56,7 @@ bugs! {
     FilterForgetsKey = "filter-forgets-key": "the filter of a table lacks its last key";
     UpperBoundIgnored = "upper-bound-ignored": "a backward scan begins behind its upper bound";
     NoSpacePoisons = "no-space-poisons": "a full disk counts as a failure for good";
+    PoisonClosesWell = "poison-closes-well": "closing a poisoned database says Ok";
     CancelledIsDone = "cancelled-is-done": "a cancelled request of the ring counts as carried out";
     BatchPublishedEarly = "batch-published-early": "a commit is visible before all of it is in the memtable";
 }

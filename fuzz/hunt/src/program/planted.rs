@@ -162,7 +162,7 @@ mod awake {
             "failed-sync-retried" => 6,
             "wal-error-forgotten" | "manifest-error-forgotten" | "no-space-poisons" => 5,
             "short-read-ignored" | "short-write-ignored" | "table-write-error-swallowed" => 5,
-            "drained-before-written" => 5,
+            "drained-before-written" | "poison-closes-well" => 5,
             "promise-ignored" | "fragment-checksum-skipped" => 7,
             "manifest-checksum-skipped" | "block-checksum-skipped" => 7,
             "place-ignored" => 8,

@@ -1,10 +1,11 @@
 //! Row 5: an error at every I/O of every workload.
 //!
 //! A workload is run once for every call that it makes, every kind of fault, and both "at this call" and "from this call on", some
-//! way or all the way to its end. Afterwards the database that is still open, the disk after a kill and the disk after a power cut are held against what
-//! was promised, and the disk is well again: the database takes writes, or refuses them if it must.
+//! way or all the way to its end. Every answer is judged at once. Afterwards the database that is still open, the disk after a kill
+//! and the disk after a power cut are held against what was promised, and the disk is well again: the database takes writes, or refuses
+//! them if it must.
 //!
-//! The row is finite. Seeds count rounds; a round touches every workload with every kind, a dozen calls apart:
+//! The row is finite. Seeds count rounds; a round touches every workload with every kind, a dozen calls of each:
 //!
 //! ```text
 //! seed - 1 = ((variant * rounds + round) * kinds * 2 + kind and once) * workloads + workload
@@ -69,11 +70,19 @@ fn place(seed: u64) -> Result<Option<Place>, Failure> {
         return Ok(Some(Place {
             prepared: &all[(index % workloads) as usize],
             kind: Kind::ALL[(strike / 2) as usize],
-            once: strike % 2 == 0,
+            once: strike.is_multiple_of(2),
             round: (index / CASES_A_ROUND) as usize,
         }));
     }
     Ok(None)
+}
+
+/// The calls of a round that the fault can happen to. Where it cannot, nothing happens, or what happens at the next one.
+fn indices(prepared: &Prepared, kind: Kind, round: usize) -> impl Iterator<Item = usize> {
+    let stride = stride(prepared);
+    // A longer workload has more rounds.
+    let end = if round < stride { prepared.trace.len() } else { 0 };
+    (round..end).step_by(stride).filter(move |&index| kind.meets(prepared.trace[index].0))
 }
 
 fn run(seed: u64, tally: &mut Tally) -> Result<Case, Failure> {
@@ -82,11 +91,7 @@ fn run(seed: u64, tally: &mut Tally) -> Result<Case, Failure> {
     };
     tally.note_max("max_workloads", WORKLOADS.len() as u64);
     tally.note_max(&format!("max_ios_{}", prepared.name), prepared.trace.len() as u64);
-    for index in (round..prepared.trace.len()).step_by(stride(prepared)) {
-        if round >= stride(prepared) || !kind.meets(prepared.trace[index].0) {
-            // Where the call is of another kind nothing happens, or what happens at the next one.
-            continue;
-        }
+    for index in indices(prepared, kind, round) {
         let strike = Strike { index: index as u64, kind, once };
         let mut chance = Chance::new(seed ^ (index as u64) << 32);
         strike_once(prepared, strike, &mut chance, tally).map_err(|failure| {
@@ -145,4 +150,29 @@ fn strike_once(
         tally.note(&format!("tolerated_{reason}"), *count);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_call_of_every_workload_is_struck_in_every_way_exactly_once() {
+        let mut seen = HashSet::new();
+        let mut seed = 1;
+        while let Some(Place { prepared, kind, once, round }) = place(seed).expect("workloads run")
+        {
+            for index in indices(prepared, kind, round) {
+                let which = std::ptr::from_ref(prepared) as usize;
+                assert!(seen.insert((which, kind.name(), once, index)), "seed {seed}");
+            }
+            seed += 1;
+        }
+        let ways = |call| Kind::ALL.iter().filter(|kind| kind.meets(call)).count() * 2;
+        let all = (0..VARIANTS).flat_map(|number| variant(number).expect("workloads run"));
+        let calls = all.flat_map(|prepared| prepared.trace.iter());
+        assert_eq!(seen.len(), calls.map(|(call, _)| ways(*call)).sum::<usize>());
+        println!("{} strikes in {} cases", seen.len(), seed - 1);
+    }
 }

@@ -14,6 +14,8 @@ pub struct Hit {
     pub call: Call,
     /// Of which file.
     pub place: Touched,
+    /// Its index.
+    pub index: usize,
     /// The call before it.
     pub after: Option<(Call, Touched)>,
 }
@@ -37,9 +39,17 @@ pub enum Consequence {
     MustPoison,
 }
 
-/// Why the engine may live with an error that nobody is told of; `None` if it may not.
-pub(super) fn lives_with(hit: Hit, kind: Kind) -> Option<&'static str> {
+/// Why the engine may live with an error that nobody is told of; `None` if it may not. `opening` are the calls of the opening
+/// in which it happened, counted from the hit; otherwise there are none.
+pub(super) fn lives_with(
+    hit: Hit,
+    kind: Kind,
+    opening: &[(Call, Touched)],
+) -> Option<&'static str> {
+    let reserve = (Call::Remove, Some(FileKind::Ballast));
     match (hit.call, hit.place) {
+        // An opening that meets a full disk gives up the reserve and begins again.
+        _ if kind == Kind::Enospc && opening.contains(&reserve) => Some("opened_anew"),
         // A file that stays behind is a stray: the next open removes it, or reuses it.
         (Call::Remove, _) => Some("remove"),
         // The reserve is a comfort.
@@ -55,7 +65,7 @@ pub(super) fn lives_with(hit: Hit, kind: Kind) -> Option<&'static str> {
             Some("space_ahead")
         }
         // An edit that meets a full disk is written again after the reserve was given up; a new manifest can wait, the old one
-        // is in force.
+        // is in force; and so can what CURRENT says of its length.
         (_, Some(FileKind::Manifest(_) | FileKind::Temporary)) if kind == Kind::Enospc => {
             Some("manifest_full")
         }
@@ -72,13 +82,17 @@ pub(super) fn lives_with(hit: Hit, kind: Kind) -> Option<&'static str> {
 /// What it means for the writes after it: DURABILITY.md, 5 and 6.
 pub(super) fn consequence(hit: Hit, kind: Kind) -> Consequence {
     let of_log = matches!(hit.place, Some(FileKind::Wal(_) | FileKind::Manifest(_)));
+    let full = kind == Kind::Enospc;
     match hit.call {
         Call::Sync if of_log => Consequence::MustPoison,
+        Call::Write | Call::Sync if hit.place == Some(FileKind::Temporary) && !full => {
+            Consequence::MustPoison
+        }
         Call::SyncDirectory | Call::Sync if !matches!(hit.place, Some(FileKind::Table(_))) => {
             Consequence::MayPoison
         }
         // A full disk is not a failure, wherever it is met.
-        _ if kind == Kind::Enospc || hit.is_mark() => Consequence::None,
+        _ if full || hit.is_mark() => Consequence::None,
         Call::Write | Call::WriteDurable if of_log => Consequence::MustPoison,
         // Jobs are tried again; what is read, listed or removed changes nothing; without a map or a reserve it works as well.
         Call::Read | Call::Remove | Call::FreeBytes | Call::Map | Call::List => Consequence::None,

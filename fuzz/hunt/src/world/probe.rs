@@ -202,8 +202,9 @@ impl Log {
         if !kind.is_error() {
             return;
         }
-        let before = self.calls.len().checked_sub(2);
-        let hit = Hit { call, place, after: before.map(|before| self.calls[before]) };
+        let index = self.calls.len() - 1;
+        let after = index.checked_sub(1).map(|before| self.calls[before]);
+        let hit = Hit { call, place, index, after };
         let consequence = consequence(hit, kind);
         self.worst = self.worst.max(Some(consequence));
         self.hits.push(hit);

@@ -19,7 +19,7 @@ use treering_lsm::{Durability, Options};
 const CALLS_MAX: usize = 100_000;
 
 /// Variants of each workload.
-pub const VARIANTS: u64 = 4;
+pub const VARIANTS: u64 = 5;
 
 /// How the script before leaves the disk.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -18,7 +18,7 @@ pub(super) const ROW: Row = Row {
     name: "lying-sync",
     promise: "a failed sync is never tried again; nothing acknowledged is lost when the power goes afterwards",
     unit: "cases",
-    ci_cases: 300,
+    ci_cases: 600,
     nightly: 5_000,
     parallel: true,
     run,
