@@ -200,3 +200,33 @@ fn an_open_that_is_refused_for_space_leaves_nothing_behind() {
     }
     assert!(refused > 10, "refused {refused} times");
 }
+
+/// Closing answers the same to everybody who asks, and a full disk gets the reserve before it is told.
+#[test]
+fn whoever_closes_is_told_how_it_went() {
+    let disk = fresh(8);
+    let db = open(&disk, &tiny_options()).unwrap();
+    let other = db.clone();
+    let is_log = |path: &std::path::Path| path.extension().is_some_and(|name| name == "wal");
+    db.put(b"key", b"value").unwrap();
+    disk.fail_matching(
+        move |call, path| matches!(call, Call::Sync | Call::WriteDurable) && is_log(path),
+        EIO,
+        true,
+    );
+    let first = db.close();
+    assert!(matches!(first, Err(Error::Io { .. })), "{first:?}");
+    let second = other.close();
+    assert!(matches!(second, Err(Error::Io { .. })), "{second:?}");
+
+    let disk = fresh(9);
+    let mut options = tiny_options();
+    options.write_buffer_bytes = Some(256 << 10);
+    let db = open(&disk, &options).unwrap();
+    db.put(b"key", b"value").unwrap();
+    disk.set_free_bytes(Some(0));
+    db.close().unwrap();
+    assert!(disk.fired() > 0, "the disk was full");
+    let db = open(&disk.after_power_cut(1, LossModel::DropAll), &tiny_options()).unwrap();
+    assert_eq!(db.get(b"key").unwrap().unwrap(), b"value");
+}

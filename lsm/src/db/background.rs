@@ -219,7 +219,9 @@ impl Engine {
                 }
                 Err(error) => {
                     state.flush_error = Some(error.clone());
-                    state.flush_failures = state.flush_failures.saturating_add(1);
+                    // A full disk is told by the health, and waited out.
+                    let failed = u32::from(!error.is_retry_safe());
+                    state.flush_failures = state.flush_failures.saturating_add(failed);
                 }
             }
         }

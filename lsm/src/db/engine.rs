@@ -28,7 +28,7 @@ use crate::version::set::VersionSet;
 use crate::version::table::TableContext;
 use crate::version::view::Current;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// What the holder of the commit lock changes.
@@ -71,6 +71,8 @@ pub(crate) struct Engine {
     pub(crate) pool: Pool,
     /// Held until the database is closed; its mutex is held for as long as that takes.
     pub(crate) lock: Mutex<Option<Box<dyn Lock>>>,
+    /// How closing ended.
+    pub(crate) close_result: OnceLock<Result<()>>,
 }
 
 impl Engine {
@@ -142,8 +144,13 @@ impl Engine {
         if let Some(lock) = self.lock.try_lock()
             && lock.is_some()
         {
-            let _ = self.environment.disk.remove(&self.directory.join(name::BALLAST));
+            self.remove_ballast();
         }
+    }
+
+    /// As `drop_ballast`, for whoever holds the lock of the directory.
+    pub(crate) fn remove_ballast(&self) {
+        let _there_may_be_none = self.environment.disk.remove(&self.directory.join(name::BALLAST));
     }
 
     /// Records a failed job: a full disk is waited out, everything else is told to whoever waits.

@@ -69,6 +69,11 @@ impl Health {
         }
     }
 
+    /// The failure that poisoned the database, also after it was closed.
+    pub(crate) fn failure(&self) -> Option<Error> {
+        self.cause.lock().clone().map(|cause| Error::Poisoned { cause })
+    }
+
     /// Records a full disk.
     pub(crate) fn set_no_space(&self, path: &Path) {
         let mut full_path = self.full_path.lock();

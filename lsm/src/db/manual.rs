@@ -136,16 +136,13 @@ impl Engine {
         self.run_plan(&plan).inspect_err(|error| self.note_job_error(error))
     }
 
-    /// Ends background work and writes out what the WAL ring holds. The first caller does it, others wait for it: whoever was told
-    /// that the database is closed may open it again.
+    /// Ends background work and writes out what the WAL ring holds. The first caller does it, others wait for it and get the same
+    /// answer: whoever was told that the database is closed may open it again.
     pub(crate) fn close(&self) -> Result<()> {
         let mut lock = self.lock.lock();
-        if self.health.is_closed() {
-            return Ok(());
+        if let Some(result) = self.close_result.get() {
+            return result.clone();
         }
-        // What is not durable of a poisoned database will not become so, and the device is let alone.
-        let poisoned = self.health.is_poisoned();
-        let refused = if poisoned { self.health.check() } else { Ok(()) };
         {
             // No commit is under way when the state changes.
             let _commit = self.commit.lock();
@@ -156,12 +153,18 @@ impl Engine {
         self.pool.join();
         self.wait_for_callers();
         while self.tables.bury_one() {}
-        let result = match refused {
-            Err(_) if planted(Bug::PoisonClosesWell) => Ok(()),
-            refused => refused.and_then(|()| self.close_log()),
+        // Asked last, for a thread may have panicked while it ended. What is not durable of a poisoned database will not become
+        // so, and the device is let alone.
+        let result = match self.health.failure() {
+            None => self.close_log(),
+            Some(error) => {
+                self.wal.abandon();
+                if planted(Bug::PoisonClosesWell) { Ok(()) } else { Err(error) }
+            }
         };
         // However that went: a keyspace that somebody is making must not reach the manifest any more.
         self.versions.lock().abandon();
+        let _set_once_under_the_lock = self.close_result.set(result.clone());
         drop(lock.take());
         result
     }
@@ -175,11 +178,19 @@ impl Engine {
     }
 
     fn close_log(&self) -> Result<()> {
+        if let Err(Error::NoSpace { .. }) = self.wal.sync(self.wal.appended_lsn()) {
+            // The reserve is there for this. Closing syncs once more, and its word is final.
+            self.remove_ballast();
+        }
         self.wal.close()?;
         // From now on a log that ends early is damage, whatever happened to its files.
         let edit = VersionEdit { promised: Some(self.wal.durable_lsn()), ..VersionEdit::default() };
         let mut versions = self.versions.lock();
-        versions.apply(&edit)?;
+        if let Err(error) = versions.apply(&edit) {
+            let Error::NoSpace { .. } = error else { return Err(error) };
+            self.remove_ballast();
+            versions.apply(&edit)?;
+        }
         versions.close()
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! lock → CURRENT → manifest → replay the WAL into memtables, full ones into tables → new manifest (with those tables,
-//! a higher epoch and a fresh log position) put in force → new WAL → strays removed → threads
+//! a higher epoch and a fresh log position) put in force → strays removed → new WAL → threads
 //! ```
 //!
 //! Promises:
@@ -46,7 +46,7 @@ use crate::version::table::TableContext;
 use crate::version::view::{Current, View};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// This share of the memory limit is left to the allocator's own pages and to what is too small to be counted.
 const ALLOCATOR_SHARE: u64 = 32;
@@ -128,8 +128,9 @@ pub(crate) fn open(
     let clock = Arc::clone(&environment.clock);
     let wal_options = WalOptions::for_write_buffer(options.write_buffer_bytes(), clock);
     let ring_bytes = wal_options.ring_bytes;
-    let wal = Wal::create(&disk, directory, wal_options, start, &slots)?;
+    // First, so that an opening that fails after this leaves no more files than it found.
     remove_strays(&disk, directory, &versions, manifest)?;
+    let wal = Wal::create(&disk, directory, wal_options, start, &slots)?;
 
     let prefixes = vec![Vec::new(); versions.keyspaces().len()];
     let active = Arc::new(Generation::new(
@@ -168,6 +169,7 @@ pub(crate) fn open(
         health: Health::default(),
         pool: Pool::default(),
         lock: Mutex::new(Some(lock)),
+        close_result: OnceLock::new(),
     });
     engine.make_ballast();
     engine.update_pace(&engine.versions.lock());

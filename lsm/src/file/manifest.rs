@@ -147,6 +147,11 @@ impl ManifestWriter {
         }
     }
 
+    /// Takes no more edits: from now on every one gets `error`.
+    pub fn refuse(&mut self, error: &Error) {
+        self.failed.get_or_insert_with(|| error.clone());
+    }
+
     /// Bytes so far.
     pub fn bytes(&self) -> u64 {
         self.offset

@@ -154,7 +154,7 @@ impl VersionSet {
     /// Starts manifest `number` with a snapshot of the set after `edit`, and puts it in force. Makes `edit` durable as well.
     ///
     /// # Errors
-    /// As [`ManifestWriter::create`]; the set is unchanged then, and takes no further change if it had no manifest before.
+    /// As [`ManifestWriter::create`]; the set is unchanged then, and takes no further change unless it was for want of space.
     pub fn rewrite(&mut self, number: FileNumber, edit: &VersionEdit) -> Result<()> {
         let shapes = self.check(edit)?;
         let mut next = VersionSet {
@@ -171,8 +171,15 @@ impl VersionSet {
         let gone = next.adopt(edit, shapes);
         next.next_file = next.next_file.max(number.0 + 1);
         let snapshot = next.snapshot();
-        let writer =
-            ManifestWriter::create(&self.context.disk, &self.context.directory, number, &snapshot)?;
+        let (disk, directory) = (&self.context.disk, &self.context.directory);
+        let created = ManifestWriter::create(disk, directory, number, &snapshot);
+        if let (Err(error), Some(old)) = (&created, &mut self.writer)
+            && !matches!(error, Error::NoSpace { .. })
+        {
+            // CURRENT may name the new manifest already: what the old one were told now could be forgotten by the next open.
+            old.refuse(error);
+        }
+        let writer = created?;
         next.snapshot_bytes = writer.bytes();
         next.writer = Some(writer);
         *self = next;
@@ -303,5 +310,76 @@ impl VersionSet {
             }
         }
         edit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::options::KeyspaceOptions;
+    use crate::base::sync::Mutex;
+    use crate::io::Disk;
+    use crate::io::sim::{Call, LossModel, SimDisk};
+    use crate::mem::budget::MemoryBudget;
+    use crate::mem::cache::BlockCache;
+    use std::path::Path;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    fn context(disk: &SimDisk) -> Arc<TableContext> {
+        let budget = MemoryBudget::new(4 << 20);
+        Arc::new(TableContext {
+            disk: Arc::new(disk.clone()),
+            directory: PathBuf::from("/db"),
+            direct: false,
+            cache: BlockCache::new(Arc::clone(&budget)),
+            budget,
+            graveyard: Mutex::default(),
+        })
+    }
+
+    fn keyspace(id: u32, name: &str) -> KeyspaceRecord {
+        let (id, name) = (KeyspaceId(id), name.to_owned());
+        KeyspaceRecord { id, name, options: KeyspaceOptions::default() }
+    }
+
+    fn with_keyspace(id: u32, name: &str) -> VersionEdit {
+        VersionEdit { keyspaces: vec![keyspace(id, name)], ..VersionEdit::default() }
+    }
+
+    #[test]
+    fn a_manifest_whose_successor_may_be_in_force_takes_no_more() {
+        // Guards: an edit that is acknowledged stands in the manifest that the next open reads.
+        let disk = SimDisk::new(1);
+        disk.create_directory(Path::new("/db")).unwrap();
+        let mut set = VersionSet::new(context(&disk), keyspace(0, "default"));
+        set.rewrite(FileNumber(1), &VersionEdit::default()).unwrap();
+        let renamed = AtomicBool::new(false);
+        let after_the_rename = move |call: Call, _: &Path| {
+            let seen = renamed.fetch_or(call == Call::Rename, Ordering::Relaxed);
+            seen && call == Call::SyncDirectory
+        };
+        disk.fail_matching(after_the_rename, libc::EIO, true);
+        assert!(set.rewrite(FileNumber(2), &VersionEdit::default()).is_err());
+        assert_eq!(disk.fired(), 1);
+        assert!(set.apply(&with_keyspace(1, "late")).is_err());
+        for image in [disk.after_kill(), disk.after_power_cut(1, LossModel::DropAll)] {
+            let set = VersionSet::recover(context(&image)).unwrap().unwrap();
+            assert!(set.keyspace("late").is_none());
+        }
+    }
+
+    #[test]
+    fn a_rewrite_that_meets_a_full_disk_leaves_the_old_manifest_at_work() {
+        let disk = SimDisk::new(1);
+        disk.create_directory(Path::new("/db")).unwrap();
+        let mut set = VersionSet::new(context(&disk), keyspace(0, "default"));
+        set.rewrite(FileNumber(1), &VersionEdit::default()).unwrap();
+        disk.fail_matching(|call, _| call == Call::Write, libc::ENOSPC, true);
+        let refused = set.rewrite(FileNumber(2), &VersionEdit::default());
+        assert!(matches!(refused, Err(Error::NoSpace { .. })));
+        set.apply(&with_keyspace(1, "kept")).unwrap();
+        let image = disk.after_power_cut(1, LossModel::DropAll);
+        let set = VersionSet::recover(context(&image)).unwrap().unwrap();
+        assert!(set.keyspace("kept").is_some());
     }
 }

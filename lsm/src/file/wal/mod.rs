@@ -257,10 +257,16 @@ impl Wal {
             return Ok(());
         }
         let result = self.sync(self.appended_lsn());
+        self.abandon();
+        result
+    }
+
+    /// Takes no more, and leaves the device alone: whoever still waits for a sync gets an error. Afterwards nothing of this log
+    /// touches a file, so the next opening may have them.
+    pub fn abandon(&self) {
         // Under the lock: somebody else's sync may have been the last, and still have its promise to write into the ring.
         let _nobody_writes = self.writer.lock();
         let _an_earlier_failure_stays = self.failure.set(Error::Closed);
-        result
     }
 
     /// Counters.

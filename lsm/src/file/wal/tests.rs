@@ -198,3 +198,19 @@ fn options_that_cannot_work_are_refused() {
     }
     Wal::create(&disk, Path::new("db"), good, START, &[]).unwrap();
 }
+
+#[test]
+fn a_log_that_was_given_up_touches_no_file_again() {
+    // Guards: a caller who still waits to sync when the database is closed must not write into files that the next opening has.
+    let disk = SimDisk::new(1);
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let directory = Path::new("/db");
+    shared.create_directory(directory).unwrap();
+    let wal = Wal::create(&shared, directory, options(256 << 10), START, &[]).unwrap();
+    let end = wal.append(1, 1, &[b"late"]).unwrap();
+    wal.abandon();
+    let before = (disk.io_count(), disk.fingerprint());
+    assert!(matches!(wal.sync(end), Err(Error::Closed)));
+    assert!(wal.drain().is_err() && wal.append(2, 1, &[b"later"]).is_err());
+    assert_eq!((disk.io_count(), disk.fingerprint()), before);
+}
