@@ -9,6 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use treering_lsm::base::clock::{Clock, SystemClock};
 
+/// Where the seeds of a finite row begin.
+const FIRST_SEED: u64 = 1;
+
 /// Failing cases that are kept word for word; more are only counted.
 const FAILURES_KEPT_MAX: usize = 20;
 
@@ -51,18 +54,23 @@ struct Sum {
 pub fn run(row: &Row, budget: &Budget, watch: &dyn Watch) -> Line {
     let clock = SystemClock::new();
     let next = AtomicU64::new(0);
-    let (exhausted, impossible) = (AtomicBool::new(false), AtomicBool::new(false));
+    // The first case that there was not.
+    let exhausted = AtomicU64::new(u64::MAX);
+    let impossible = AtomicBool::new(false);
     let sum = Mutex::new(Sum { tally: Tally::default(), cases: 0, bad: 0, failures: Vec::new() });
     let work = || {
         loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let stop = exhausted.load(Ordering::Relaxed)
+            let stop = exhausted.load(Ordering::Relaxed) < u64::MAX
                 || impossible.load(Ordering::Relaxed)
-                || budget.cases.is_some_and(|cases| index >= cases)
                 || budget.time.is_some_and(|time| clock.now() >= time)
                 || budget.units.is_some_and(|units| lock(&sum).tally.n >= units)
                 || budget.failures.is_some_and(|failures| lock(&sum).bad >= failures);
             if stop {
+                return;
+            }
+            // Whoever has taken a number runs it.
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if budget.cases.is_some_and(|cases| index >= cases) {
                 return;
             }
             let seed = budget.seed.wrapping_add(index);
@@ -74,7 +82,9 @@ pub fn run(row: &Row, budget: &Budget, watch: &dyn Watch) -> Line {
             let result = run_case(row, seed, &mut tally);
             let mut sum = lock(&sum);
             match result {
-                Ok(Case::Exhausted) => exhausted.store(true, Ordering::Relaxed),
+                Ok(Case::Exhausted) => {
+                    exhausted.fetch_min(index, Ordering::Relaxed);
+                }
                 Ok(Case::Impossible) => impossible.store(true, Ordering::Relaxed),
                 Ok(Case::Done) => sum.cases += 1,
                 Err(failure) => {
@@ -114,7 +124,7 @@ pub fn run(row: &Row, budget: &Budget, watch: &dyn Watch) -> Line {
         verdict,
         cases: sum.cases,
         bad: sum.bad,
-        complete: exhausted.into_inner(),
+        complete: budget.seed == FIRST_SEED && exhausted.into_inner() == sum.cases,
         seconds: clock.now().as_secs_f64(),
         seed: budget.seed,
         tally: sum.tally,
@@ -155,16 +165,18 @@ mod tests {
     #[test]
     fn a_run_ends_where_the_row_does_and_counts_everything_once() {
         let row = row(|seed, tally| {
-            if seed >= 100 {
+            if seed > 100 {
                 return Ok(Case::Exhausted);
             }
             tally.checked(2);
             tally.fired("cut", 1);
             Ok(Case::Done)
         });
-        let line = run(&row, &Budget { jobs: 4, ..Budget::default() }, &());
+        let line = run(&row, &Budget { seed: 1, jobs: 4, ..Budget::default() }, &());
         assert_eq!((line.tally.n, line.cases, line.tally.fired_total()), (200, 100, 100));
         assert!(line.complete && line.verdict == Verdict::Good);
+        let rest = run(&row, &Budget { seed: 50, jobs: 4, ..Budget::default() }, &());
+        assert!(!rest.complete, "the first half was not run");
     }
 
     #[test]

@@ -53,6 +53,8 @@ fn run_row(arguments: &RowArguments) -> Result<ExitCode, String> {
     let limited = arguments.n.is_some() || arguments.secs.is_some();
     let budget = Budget {
         seed: arguments.seed,
+        // One case, as the command says that replays a failure.
+        cases: (arguments.n == Some(1)).then_some(1),
         units: arguments.n.or((!limited).then_some(row.nightly)),
         time: arguments.secs.map(Duration::from_secs),
         jobs: arguments.jobs,

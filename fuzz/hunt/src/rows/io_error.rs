@@ -14,7 +14,8 @@
 
 use crate::drive::{Case, Chance, Failure, Row, Tally};
 use crate::world::{
-    Kind, Player, Prepared, Probe, Promise, Strike, VARIANTS, WORKLOADS, check_reopened, variant,
+    Kind, Player, Prepared, Probe, Promise, Strike, VARIANTS, WORKLOADS, check_reopened, struck,
+    variant,
 };
 use treering_lsm::io::sim::LossModel;
 
@@ -122,7 +123,7 @@ fn strike_once(
         false => prepared.steps.len(),
     };
     player.play_beyond(&prepared.steps, chance.below(beyond as u64 + 1) as usize)?;
-    let fired = disk.fired();
+    let fired = struck(&disk);
     disk.clear_faults();
     let killed = disk.after_kill();
     let model = *chance.pick(&LossModel::ALL);
@@ -140,7 +141,10 @@ fn strike_once(
         check_reopened(&image, &prepared.options, &player.account, Promise::Cut, false)
             .map_err(|failure| format!("cut after all: {failure}"))?;
     }
-    tally.checked(1);
+    match fired {
+        0 => tally.note("without_effect", 1),
+        _ => tally.checked(1),
+    }
     tally.fired(strike.kind.name(), fired);
     tally.note("reported", player.reported);
     tally.note("runs_reporting", u64::from(player.reported > 0));

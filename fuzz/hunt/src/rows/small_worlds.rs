@@ -100,7 +100,7 @@ fn run(seed: u64, tally: &mut Tally) -> Result<Case, Failure> {
     for index in 0..count {
         let disk = base();
         let history = play_until_cut(&disk, &steps, start + index).map_err(named)?;
-        tally.fired("cut", 1);
+        tally.fired("cut", u64::from(disk.power_is_cut()));
         check_images(&disk, &history, seed ^ (index << 32), &mut seen, tally)
             .map_err(|failure| named(format!("cut at I/O {index} of {count}: {failure}")))?;
     }

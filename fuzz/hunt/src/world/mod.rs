@@ -41,4 +41,4 @@ pub use sizes::{DIRECTORY, NAMES, draw_keyspace_options, open, other_options, ti
 pub use specimen::{Recipe, Rest, Specimen};
 pub use strays::check_directory;
 pub use words::Words;
-pub use workload::{Prepared, VARIANTS, WORKLOADS, Workload, variant};
+pub use workload::{Prepared, VARIANTS, WORKLOADS, Workload, struck, variant};

@@ -12,6 +12,7 @@ use super::probe::{Kind, Probe};
 use super::range::check_range;
 use super::script::{KEYSPACES, Step};
 use super::sizes::{open, other_options};
+use super::workload::struck;
 use crate::drive::Failure;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -91,7 +92,7 @@ impl<'a> Player<'a> {
         self.open()?;
         let mut left = count;
         for (number, step) in steps.iter().enumerate() {
-            if self.disk.fired() > 0 {
+            if struck(self.disk) > 0 {
                 match left.checked_sub(1) {
                     Some(less) => left = less,
                     None => break,
@@ -153,13 +154,13 @@ impl<'a> Player<'a> {
             (Some(Kind::Eagain), Error::Locked { .. }) => true,
             _ => false,
         };
-        if fitting && self.disk.fired() > 0 {
+        if fitting && struck(self.disk) > 0 {
             return Ok(());
         }
         Err(format!(
             "{:?} injected {} times, and the answer is {error:?}",
             self.kind,
-            self.disk.fired()
+            struck(self.disk)
         ))
     }
 
@@ -418,7 +419,7 @@ impl<'a> Player<'a> {
     fn check_opened(&mut self, calls_before: usize) -> Result<(), Failure> {
         let Some(found) = self.contents()? else { return Ok(()) };
         let checked = self.account.check(&found, Promise::Kill);
-        let flipped = self.kind == Some(Kind::FlipRead) && self.disk.fired() > 0;
+        let flipped = self.kind == Some(Kind::FlipRead) && struck(self.disk) > 0;
         let read_log = |(call, place): &(Call, Touched)| {
             *call == Call::Read && matches!(place, Some(FileKind::Wal(_) | FileKind::Ring))
         };

@@ -12,7 +12,7 @@ use super::sizes::tiny_options;
 use crate::drive::{Chance, Failure};
 use std::fmt;
 use std::sync::OnceLock;
-use treering_lsm::io::sim::{Call, Fault, LossModel, SimDisk};
+use treering_lsm::io::sim::{Call, Fault, FaultKind, LossModel, SimDisk};
 use treering_lsm::{Durability, Options};
 
 /// Calls of a run without faults that nothing exceeds.
@@ -330,6 +330,14 @@ pub struct Prepared {
     plain_ring: bool,
 }
 
+/// What a disk without shared maps answers. No strike says this.
+const NO_MAPS: i32 = libc::EOPNOTSUPP;
+
+/// Faults that have struck, without the refusals that the workload lives with from its start.
+pub fn struck(disk: &SimDisk) -> u64 {
+    disk.fired() - disk.fired_by().of_kind(FaultKind::Error(NO_MAPS))
+}
+
 impl Prepared {
     /// Makes the disk of a variant and runs it, twice.
     ///
@@ -380,7 +388,7 @@ impl Prepared {
     /// Says that the disk has no shared maps, if that is the character of the workload. After the probe was armed.
     pub fn limit(&self, disk: &SimDisk) {
         if self.plain_ring {
-            disk.fail_matching(|call, _| call == Call::Map, Fault::Error(libc::EOPNOTSUPP), false);
+            disk.fail_matching(|call, _| call == Call::Map, Fault::Error(NO_MAPS), false);
         }
     }
 

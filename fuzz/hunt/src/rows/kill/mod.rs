@@ -124,9 +124,15 @@ fn live(
     }
     let state = ledger.state().load(Ordering::Acquire);
     child.kill(false)?;
-    tally.checked(1);
-    let when = ["before_open", "in_open", "in_comparison", "at_work"];
-    tally.fired(when[(state as usize).min(when.len() - 1)], 1);
+    let when = ["in_open", "in_comparison", "at_work"];
+    match (state as usize).checked_sub(1) {
+        // Nothing was at stake yet.
+        None => tally.note("killed_before_open", 1),
+        Some(state) => {
+            tally.checked(1);
+            tally.fired(when[state.min(when.len() - 1)], 1);
+        }
+    }
     Ok(())
 }
 
