@@ -117,8 +117,8 @@ fn loom_the_appender_never_overwrites_what_is_not_drained() {
     });
 }
 
-/// Red if `Wal::close` notes that it is closed without the writer's lock: a leader whose records are durable already, and who has its
-/// promise still to write, meets the ring of the next opening.
+/// Guards that `Wal::close` notes under the writer's lock that it is closed: a leader whose records are durable already, and who
+/// has its promise still to write, would meet the ring of the next opening. In its present form not yet seen red.
 #[test]
 fn loom_no_promise_is_written_into_the_ring_after_close() {
     check("close", 4, || {
