@@ -96,9 +96,10 @@ impl Child {
         };
         let mut command = Command::new(program);
         #[cfg(planted)]
-        if let Some(name) = treering_lsm::base::planted::awake() {
-            command.env(PLANTED, name);
-        }
+        match treering_lsm::base::planted::awake() {
+            Some(name) => command.env(PLANTED, name),
+            None => command.env_remove(PLANTED),
+        };
         let process = command
             .args([CHILD, task])
             .args(words)
