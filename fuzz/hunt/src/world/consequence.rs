@@ -1,6 +1,6 @@
 //! What must follow from a call that failed, and what may.
 
-use super::probe::Kind;
+use super::strike::Kind;
 use treering_lsm::file::name::FileKind;
 use treering_lsm::io::sim::Call;
 

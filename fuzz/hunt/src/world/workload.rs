@@ -6,13 +6,13 @@
 use super::account::{Account, Promise};
 use super::consequence::Touched;
 use super::play::Player;
-use super::probe::Probe;
+use super::probe::{NO_MAPS, Probe};
 use super::script::{Scribe, Step};
 use super::sizes::tiny_options;
 use crate::drive::{Chance, Failure};
 use std::fmt;
 use std::sync::OnceLock;
-use treering_lsm::io::sim::{Call, Fault, FaultKind, LossModel, SimDisk};
+use treering_lsm::io::sim::{Call, Fault, LossModel, SimDisk};
 use treering_lsm::{Durability, Options};
 
 /// Calls of a run without faults that nothing exceeds.
@@ -328,14 +328,6 @@ pub struct Prepared {
     account: Account,
     disk: SimDisk,
     plain_ring: bool,
-}
-
-/// What a disk without shared maps answers. No strike says this.
-const NO_MAPS: i32 = libc::EOPNOTSUPP;
-
-/// Faults that have struck, without the refusals that the workload lives with from its start.
-pub fn struck(disk: &SimDisk) -> u64 {
-    disk.fired() - disk.fired_by().of_kind(FaultKind::Error(NO_MAPS))
 }
 
 impl Prepared {

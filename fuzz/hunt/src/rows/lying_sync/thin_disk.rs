@@ -30,8 +30,8 @@ pub(super) struct ThinDisk {
     image: Image,
     memory: PathBuf,
     mount_point: PathBuf,
-    /// Where the largest request is said, and what it was.
-    request_limit: (PathBuf, String),
+    /// Where the largest request of the device is said, and what it was: as long as the device is ours.
+    request_limit: Option<(PathBuf, String)>,
     _directory: tempfile::TempDir,
 }
 
@@ -61,7 +61,7 @@ impl ThinDisk {
         let limit = Path::new("/sys/block").join(device).join("queue/max_sectors_kb");
         let before = std::fs::read_to_string(&limit)?;
         std::fs::write(&limit, REQUEST_KIB)?;
-        let request_limit = (limit, before);
+        let request_limit = Some((limit, before));
         Ok(ThinDisk { image, memory, mount_point, request_limit, _directory: directory })
     }
 
@@ -80,16 +80,26 @@ impl ThinDisk {
     pub(super) fn cut_power(&mut self, end: impl FnOnce()) -> io::Result<()> {
         self.image.pull(Plug::JournalLost)?;
         end();
+        self.restore_limit();
         self.image.unmount()?;
         self.grow()?;
         self.image.mount()
     }
 }
 
+impl ThinDisk {
+    /// While nobody else can have the device: another disk of this kind would lose its own limit, and meet requests that are taken
+    /// in part. Whoever has it next only loses speed if this fails.
+    fn restore_limit(&mut self) {
+        if let Some((path, before)) = self.request_limit.take() {
+            let _slower = std::fs::write(path, before);
+        }
+    }
+}
+
 impl Drop for ThinDisk {
     fn drop(&mut self) {
-        // The device will be somebody else's, who only loses speed if this fails.
-        let _slower = std::fs::write(&self.request_limit.0, &self.request_limit.1);
+        self.restore_limit();
         let Ok(path) = CString::new(self.memory.as_os_str().as_bytes()) else { return };
         // SAFETY: a NUL-terminated path. If it fails, the end of the namespace does it.
         unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) };
