@@ -242,8 +242,9 @@ impl Db {
         self.engine().step()
     }
 
-    /// Ends background work, makes what was written durable and closes the database. Other handles then get
-    /// [`Error::Closed`]; cursors and pinned slices stay readable.
+    /// Ends background work, makes what is in the log durable and closes the database. Writes of class None that no flush has
+    /// written yet are lost: call [`Db::flush`] first to keep them. Other handles then get [`Error::Closed`], and whoever closes
+    /// again the same answer; cursors and pinned slices stay readable.
     ///
     /// # Errors
     /// A failed last sync, or [`Error::Poisoned`] if log or manifest had failed before: what was acknowledged as Buffered may then not
