@@ -1,3 +1,5 @@
 #![no_main]
 use libfuzzer_sys::fuzz_target;
-fuzz_target!(|data: &[u8]| (treering_fuzz_targets::target("index").expect("in the table").run)(data));
+fuzz_target!(|data: &[u8]| (treering_fuzz_targets::target("index").expect("in the table").run)(
+    data
+));
