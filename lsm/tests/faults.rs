@@ -167,6 +167,37 @@ fn assert_all_there(db: &Db) {
     db.verify().unwrap();
 }
 
+/// Guards: what a kill leaves is read twice before its end is believed, so one wrong bit is survived, or it is called damage; it
+/// never ends the log.
+#[test]
+fn a_bit_that_is_read_wrong_once_does_not_end_the_log() {
+    let options = tiny_options();
+    let disk = killed(&options);
+    let mut survived = 0;
+    for draw in 0..60u64 {
+        let image = disk.after_kill();
+        // Each call of the disk draws; so another bit is hit each time.
+        (0..draw).for_each(|_| drop(image.list(Path::new("/db"))));
+        let reads = std::sync::atomic::AtomicU64::new(0);
+        image.fail_matching(
+            move |call, path| {
+                let name = path.to_string_lossy();
+                let of_log = name.ends_with("RING") || name.ends_with(".wal");
+                let count = || reads.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                call == Call::Read && of_log && count() == draw % 4
+            },
+            Fault::Flip,
+            true,
+        );
+        match open(&image, &options) {
+            Ok(db) => assert_all_there(&db),
+            Err(error) => assert!(matches!(error, Error::Corruption { .. }), "{error}"),
+        }
+        survived += image.fired();
+    }
+    assert!(survived >= 30, "{survived} flips");
+}
+
 /// Guards: a database that was killed while the disk was filling opens with the help of its reserve.
 #[test]
 fn a_full_disk_is_no_reason_not_to_open() {

@@ -116,7 +116,7 @@ fn strike_once(
     let (disk, account) = prepared.begin();
     let probe = Probe::arm(&disk, Some(strike), prepared.trace.len() * HANG_FACTOR);
     prepared.limit(&disk);
-    let mut player = Player::new(&disk, &probe, Some(strike.kind), &prepared.options, account);
+    let mut player = Player::new(&disk, &probe, Some(strike), &prepared.options, account);
     // What comes later hides some losses: a flush, for one, hides those of the log.
     let beyond = match chance.one_in(2) {
         true => STEPS_BEYOND,
@@ -148,7 +148,6 @@ fn strike_once(
     tally.fired(strike.kind.name(), fired);
     tally.note("reported", player.reported);
     tally.note("runs_reporting", u64::from(player.reported > 0));
-    tally.note("tails_lost", player.tails_lost);
     for (reason, count) in &player.tolerated {
         tally.note("tolerated", *count);
         tally.note(&format!("tolerated_{reason}"), *count);

@@ -12,7 +12,7 @@ use super::probe::{Probe, struck};
 use super::range::check_range;
 use super::script::{KEYSPACES, Step};
 use super::sizes::{open, other_options};
-use super::strike::Kind;
+use super::strike::{Kind, Strike};
 use crate::drive::Failure;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -45,20 +45,19 @@ pub struct Player<'a> {
     pub reported: u64,
     /// Injected errors that the engine lived with, by reason.
     pub tolerated: BTreeMap<&'static str, u64>,
-    /// Openings that lost what only a kill promises, because a bit of the log was read wrong.
-    pub tails_lost: u64,
     probe: &'a Probe,
     kind: Option<Kind>,
+    flips_for_ever: bool,
     options: &'a Options,
     held: Vec<(Snapshot, Possible)>,
 }
 
 impl<'a> Player<'a> {
-    /// Nothing is open yet. `kind` is what the probe injects.
+    /// Nothing is open yet. `strike` is what the probe injects.
     pub fn new(
         disk: &'a SimDisk,
         probe: &'a Probe,
-        kind: Option<Kind>,
+        strike: Option<Strike>,
         options: &'a Options,
         account: Account,
     ) -> Player<'a> {
@@ -68,9 +67,10 @@ impl<'a> Player<'a> {
             account,
             reported: 0,
             tolerated: BTreeMap::new(),
-            tails_lost: 0,
             probe,
-            kind,
+            kind: strike.map(|strike| strike.kind),
+            flips_for_ever: strike
+                .is_some_and(|strike| strike.kind == Kind::FlipRead && !strike.once),
             options,
             held: Vec::new(),
         }
@@ -417,21 +417,17 @@ impl<'a> Player<'a> {
     }
 
     fn check_opened(&mut self, calls_before: usize) -> Result<(), Failure> {
-        let Some(found) = self.contents()? else { return Ok(()) };
-        let checked = self.account.check(&found, Promise::Kill);
-        let flipped = self.kind == Some(Kind::FlipRead) && struck(self.disk) > 0;
         let read_log = |(call, place): &(Call, Touched)| {
             *call == Call::Read && matches!(place, Some(FileKind::Wal(_) | FileKind::Ring))
         };
-        // An unreadable end of the log that was never synced is a torn tail.
-        if checked.is_err() && flipped && self.probe.trace()[calls_before..].iter().any(read_log) {
-            self.account
-                .check(&found, Promise::Cut)
-                .map_err(|failure| format!("opened: {failure}"))?;
-            self.tails_lost += 1;
-        } else {
-            checked.map_err(|failure| format!("opened: {failure}"))?;
+        // The log is read twice before its end is believed. Where every read is wrong, what nobody had synced is a torn tail.
+        if self.flips_for_ever && self.probe.trace()[calls_before..].iter().any(read_log) {
+            self.account = self.account.after_cut();
         }
+        let Some(found) = self.contents()? else { return Ok(()) };
+        self.account
+            .check(&found, Promise::Kill)
+            .map_err(|failure| format!("opened: {failure}"))?;
         let names = self.db.as_ref().map(Db::keyspace_names).unwrap_or_default();
         self.account.check_keyspaces(&names)?;
         self.account.settle(found, names);

@@ -9,6 +9,9 @@
 //! which everything was durable, and so may the caller, from the manifest. All marks count, also those behind the end
 //! of the chain; they are looked for at every byte, for the fragments before them may be gone.
 //!
+//! What is not found is lost for good, for the next log begins where this one ends. So all files are read once more
+//! before a place counts as the end: a bit that was read wrong is not the end of a log that nobody had synced yet.
+//!
 //! Promises: 1. Nothing on disk is changed, so recovering again gives the same. 2. Memory is bounded by the ring, a window
 //! of [`WINDOW_BYTES`] and the longest record whose fragments validated. 3. Damaged bytes give an error or an end,
 //! never a panic.
@@ -80,11 +83,22 @@ pub fn recover(
     let mut assembler = Assembler::default();
     // Behind a seal, and at the start, a segment begins.
     let mut begins = true;
+    let mut read_again_at = None;
     loop {
         if frame_left(lsn) < FRAGMENT_HEADER_BYTES {
             lsn = frame_ceil(lsn);
         }
-        let Some(hit) = source.find(lsn)? else { break };
+        let hit = match source.find(lsn)? {
+            Some(hit) => hit,
+            None if read_again_at == Some(lsn) => break,
+            None => {
+                read_again_at = Some(lsn);
+                drop(source);
+                source = Source::open(&**disk, directory, start.epoch)?;
+                promised = promised.max(source.promise);
+                continue;
+            }
+        };
         let fragment = source.fragment(&hit);
         promised = promised.max(fragment.promise().unwrap_or(0));
         let next = Some(fragment.kind);

@@ -71,7 +71,7 @@ fn first_life(
         _ => None,
     };
     cut.into_iter().for_each(|later| disk.cut_power_at(index as u64 + later));
-    let mut player = Player::new(&disk, &probe, Some(Kind::Eio), &prepared.options, account);
+    let mut player = Player::new(&disk, &probe, Some(strike), &prepared.options, account);
     player.play(&prepared.steps)?;
     tally.fired("sync", probe.hit_count() as u64);
     tally.note("reported", player.reported);
