@@ -212,6 +212,18 @@ impl Account {
         account
     }
 
+    /// The same after an opening that read a wrong bit wherever it looked: what the log holds of its last sync, and all that says how
+    /// far it reached, may be gone (DURABILITY.md, "What this does not cover"). What is there is still a prefix.
+    pub fn after_unreadable_log(&self) -> Account {
+        let mut account = self.after_cut();
+        for entry in &mut account.entries {
+            if entry.outcome == Outcome::Durable {
+                entry.outcome = Outcome::Unsure;
+            }
+        }
+        account
+    }
+
     /// Takes over what another copy of this account knows to have been shown.
     pub fn adopt_shown(&mut self, other: &Account) {
         for (entry, other) in self.entries.iter_mut().zip(&other.entries) {

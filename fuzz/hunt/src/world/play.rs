@@ -420,9 +420,9 @@ impl<'a> Player<'a> {
         let read_log = |(call, place): &(Call, Touched)| {
             *call == Call::Read && matches!(place, Some(FileKind::Wal(_) | FileKind::Ring))
         };
-        // The log is read twice before its end is believed. Where every read is wrong, what nobody had synced is a torn tail.
+        // The log is read twice before its end is believed. Where every read is wrong, that does not help.
         if self.flips_for_ever && self.probe.trace()[calls_before..].iter().any(read_log) {
-            self.account = self.account.after_cut();
+            self.account = self.account.after_unreadable_log();
         }
         let Some(found) = self.contents()? else { return Ok(()) };
         self.account
