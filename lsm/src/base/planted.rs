@@ -2,7 +2,7 @@
 //!
 //! A checker that has never been red proves nothing. Built with `--cfg planted`, the engine carries the bugs below, one line
 //! each; at most one is awake, and `hunt planted` looks which row of the scoreboard catches it. Without that cfg
-//! [`planted`] is the constant `false` and the lines are gone; with it, a build without debug assertions is refused, so
+//! `planted` is the constant `false` and the lines are gone; with it, a build without debug assertions is refused, so
 //! that no release can carry them.
 
 #[cfg(all(planted, not(debug_assertions)))]
@@ -29,7 +29,7 @@ bugs! {
     AcknowledgedBeforeWrite = "acknowledged-before-write": "a Sync write is acknowledged before the device has it";
     FailedSyncRetried = "failed-sync-retried": "a failed sync of the log is tried again, and believed";
     WalErrorForgotten = "wal-error-forgotten": "a failed write of the log does not poison it";
-    WalReleasedEarly = "wal-released-early": "log segments are recycled before the manifest knows the flushed tables";
+    LogStartsTooLate = "log-starts-too-late": "the manifest says that the log begins behind writes which are in no table yet";
     DrainedBeforeWritten = "drained-before-written": "ring bytes count as drained before they are written";
     PromiseIgnored = "promise-ignored": "a log that ends before what it promised is taken for a torn tail";
     FragmentChecksumSkipped = "fragment-checksum-skipped": "checksums of log fragments are not looked at";

@@ -249,12 +249,11 @@ impl Engine {
             done.push((id, work));
         }
         edit.last_sequence = Some(self.current.visible());
-        edit.log = Some(LogMark { epoch: self.epoch, lsn: frozen.lsn });
+        let late = planted(Bug::LogStartsTooLate);
+        let lsn = if late { self.wal.appended_lsn() } else { frozen.lsn };
+        edit.log = Some(LogMark { epoch: self.epoch, lsn });
         edit.promised = Some(self.wal.durable_lsn());
         edit.next_file = Some(self.jobs.next_file.load(Ordering::Relaxed));
-        if planted(Bug::WalReleasedEarly) {
-            self.wal.release(frozen.lsn);
-        }
         self.install(&edit, |view, shapes| {
             let gone = frozen.generation.number();
             let frozen = view.frozen.iter().filter(|generation| generation.number() != gone);

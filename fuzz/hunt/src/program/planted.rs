@@ -192,7 +192,8 @@ mod awake {
             "upper-bound-ignored" => 9,
             "cancelled-is-done" => 12,
             "batch-published-early" => 11,
-            "epoch-not-raised" => 2,
+            "epoch-not-raised" | "wal-write-not-durable" => 2,
+            "sequence-reused" => 4,
             _ => 1,
         })
     }

@@ -224,6 +224,17 @@ impl Account {
         account
     }
 
+    /// The same where nobody could look what is there before more was written behind it.
+    pub fn unseen(&self) -> Account {
+        let mut account = self.clone();
+        for entry in &mut account.entries {
+            if entry.outcome == Outcome::Unsure {
+                entry.outcome = Outcome::Refused;
+            }
+        }
+        account
+    }
+
     /// Takes over what another copy of this account knows to have been shown.
     pub fn adopt_shown(&mut self, other: &Account) {
         for (entry, other) in self.entries.iter_mut().zip(&other.entries) {

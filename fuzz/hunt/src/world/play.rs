@@ -424,7 +424,12 @@ impl<'a> Player<'a> {
         if self.flips_for_ever && self.probe.trace()[calls_before..].iter().any(read_log) {
             self.account = self.account.after_unreadable_log();
         }
-        let Some(found) = self.contents()? else { return Ok(()) };
+        let Some(found) = self.contents()? else {
+            if self.flips_for_ever {
+                self.account = self.account.unseen();
+            }
+            return Ok(());
+        };
         self.account
             .check(&found, Promise::Kill)
             .map_err(|failure| format!("opened: {failure}"))?;
