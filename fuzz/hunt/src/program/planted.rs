@@ -42,7 +42,7 @@ mod awake {
     use treering_lsm::base::planted::{BUGS, wake};
 
     /// A row that says nothing for so long beyond its budget hangs.
-    const SILENCE_MAX: Duration = Duration::from_secs(90);
+    const SILENCE_MAX: Duration = Duration::from_secs(45);
     /// The same for a row that builds the engine before it begins.
     const SILENCE_OF_A_BUILD_MAX: Duration = Duration::from_secs(900);
     /// The row that builds, and its first case that is not about orderings alone.
@@ -185,14 +185,14 @@ mod awake {
             "wal-error-forgotten" | "manifest-error-forgotten" | "no-space-poisons" => 5,
             "short-read-ignored" | "short-write-ignored" | "table-write-error-swallowed" => 5,
             "drained-before-written" | "poison-closes-well" => 5,
-            "promise-ignored" | "fragment-checksum-skipped" => 7,
+            "promise-ignored" => 7,
             "manifest-checksum-skipped" | "block-checksum-skipped" => 7,
-            "place-ignored" => 8,
             "tombstone-dropped-early" | "snapshots-ignored" | "filter-forgets-key" => 9,
             "upper-bound-ignored" => 9,
             "cancelled-is-done" => 12,
             "batch-published-early" => 11,
-            "epoch-not-raised" | "wal-write-not-durable" => 2,
+            "epoch-not-raised" | "wal-write-not-durable" | "place-ignored" => 2,
+            "fragment-checksum-skipped" | "log-starts-too-late" => 2,
             "sequence-reused" => 4,
             _ => 1,
         })
