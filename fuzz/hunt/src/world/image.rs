@@ -29,6 +29,10 @@ const FS_IOC_SHUTDOWN: libc::Ioctl = 0x8004_587D;
 /// Tries to get a free loop device, or to unmount while the kernel still cleans up after a dead child.
 const TRIES_MAX: usize = 200;
 
+/// A block is a page, as on any disk of today's size; mkfs would choose smaller ones for so small a disk, and a request of several of
+/// them could reach over two pages of the memory below.
+const BLOCK_BYTES: &str = "4096";
+
 /// How the plug is pulled.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Plug {
@@ -117,7 +121,7 @@ impl Image {
     pub fn make_in(memory: File, mount_point: &Path) -> io::Result<Image> {
         let (device, path) = loop_over(&memory)?;
         let made = Command::new("mkfs.ext4")
-            .args(["-q", "-E", "nodiscard,lazy_itable_init=1", "-m", "0"])
+            .args(["-q", "-b", BLOCK_BYTES, "-E", "nodiscard,lazy_itable_init=1", "-m", "0"])
             .arg(&path)
             .stdin(Stdio::null())
             .status()?;

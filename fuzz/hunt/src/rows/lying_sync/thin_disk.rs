@@ -1,7 +1,8 @@
 //! An ext4 of 64 MiB on a device that takes 12: writes into the page cache succeed, and the sync finds out.
 //!
 //! The loop device of Linux 6.18 calls a request a success that its file took in part only: the sync says Ok and the end of
-//! the request is gone. No database survives such a device, so requests are cut to one page, which is taken or refused.
+//! the request is gone. No database survives such a device, so requests are cut to one page, which is taken or refused; the
+//! blocks of the file system are pages too (see `Image`), or a request could still reach over two of them.
 
 #![allow(
     clippy::disallowed_methods,
