@@ -91,6 +91,9 @@ fn run(seed: u64, tally: &mut Tally) -> Result<Case, Failure> {
         return Ok(Case::Exhausted);
     };
     tally.note_max("max_workloads", WORKLOADS.len() as u64);
+    // The last case of a workload's last round: with this every call of it has met every kind.
+    let last = (Kind::ALL[Kind::ALL.len() - 1], false, stride(prepared));
+    tally.note("workloads_whole", u64::from((kind, once, round + 1) == last));
     tally.note_max(&format!("max_ios_{}", prepared.name), prepared.trace.len() as u64);
     for index in indices(prepared, kind, round) {
         let strike = Strike { index: index as u64, kind, once };
