@@ -34,7 +34,8 @@ const TAIL: &str = "\n## What the figures do not say\n\n\
 - Loom runs small models to their end under a bound of preemptions; shuttle draws schedules, and proves nothing about those that it did\n\
   not draw. Neither knows the memory model of the hardware.\n\
 - The planted bugs are ours. That all are caught says that the rows see these kinds, not that they see every kind.\n\
-- All runs were made on the machine named above; nothing ran for weeks.\n";
+- Each row was run at the commit that its line names, not all at the newest; small budgets of all rows are run for every change.\n\
+- All runs were made on the machine named above, several at a time, so `n` in its time says nothing about speed; nothing ran for weeks.\n";
 
 fn path() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../RELIABILITY.md")
@@ -75,7 +76,7 @@ pub fn stands(text: &str) -> io::Result<bool> {
 /// The system's.
 pub fn write(text: &str) -> io::Result<PathBuf> {
     fs::write(path(), text)?;
-    Ok(path())
+    path().canonicalize()
 }
 
 fn push(text: &mut String, arguments: std::fmt::Arguments<'_>) {
