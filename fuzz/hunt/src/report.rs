@@ -29,7 +29,8 @@ const TAIL: &str = "\n## What the figures do not say\n\n\
   faults are drawn so.\n\
 - The simulated disk loses, tears and reorders more than file systems do, but it does not know what a device does that lies about\n\
   a flush, and no row can make a promise on top of one.\n\
-- The power cuts on real files are those of ext4 (its shutdown ioctl): its journal orders more than the simulated disk does. Other\n\
+- The power cuts on real files are those of an ext4 whose device stops, or that is shut down by its ioctl (which, once in some\n\
+  thousand cuts, damages ext4 itself: such cases are counted, not blamed). Its journal orders more than the simulated disk does; other\n\
   file systems were not cut.\n\
 - Loom runs small models to their end under a bound of preemptions; shuttle draws schedules, and proves nothing about those that it did\n\
   not draw. Neither knows the memory model of the hardware.\n\
