@@ -10,6 +10,7 @@ pub mod key;
 pub mod limits;
 pub mod options;
 pub mod planted;
+pub(crate) mod prefetch;
 pub mod random;
 pub mod slice;
 pub mod sync;

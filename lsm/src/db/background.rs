@@ -23,6 +23,7 @@ use crate::job::counters::LevelWork;
 use crate::job::flush::flush;
 use crate::job::output::remove_all;
 use crate::job::pick::{self, Plan};
+use crate::job::pool::Urgency;
 use crate::version::view::View;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,15 +66,15 @@ impl Engine {
     pub(crate) fn start_threads(self: &Arc<Self>) -> Result<()> {
         let jobs = job_count(&self.options);
         let engine = Arc::clone(self);
-        self.pool.start("treering-flush", move || engine.run(Engine::flush_step))?;
+        self.pool.start("treering-flush", Urgency::Soon, move || engine.run(Engine::flush_step))?;
         for index in 1..jobs.max(2) {
             let engine = Arc::clone(self);
-            self.pool.start(&format!("treering-compact-{index}"), move || {
+            self.pool.start(&format!("treering-compact-{index}"), Urgency::Later, move || {
                 engine.run(Engine::compaction_step)
             })?;
         }
         let engine = Arc::clone(self);
-        self.pool.start("treering-wal", move || engine.run_drain())
+        self.pool.start("treering-wal", Urgency::Now, move || engine.run_drain())
     }
 
     /// The body of a flush or compaction thread.
@@ -202,6 +203,7 @@ impl Engine {
             state.flushing = true;
             frozen
         };
+        let started = self.environment.clock.now();
         let result = self.flush_generation(&frozen);
         // Before the lock is taken: who waits for this flush looks at the health under it, and would sleep through a full disk.
         if let Err(error) = &result {
@@ -214,6 +216,11 @@ impl Engine {
             match &result {
                 Ok(()) => {
                     state.frozen.pop_front();
+                    self.pacer.flushed(
+                        frozen.generation.data_bytes(),
+                        self.environment.clock.now() - started,
+                        state.frozen.len() as u64,
+                    );
                     state.flush_error = None;
                     state.flush_failures = 0;
                 }

@@ -12,6 +12,7 @@
 //! 4. A batch lies in one generation, so a reader's view holds all of it or nothing.
 
 use crate::base::error::{Error, Result};
+use crate::base::hash::key_hash;
 use crate::base::key::KeyspaceId;
 use crate::base::key::{Kind, SEQUENCE_MAX, SequenceNumber, Tag};
 use crate::base::options::{Durability, MEMTABLE_COUNT_MAX};
@@ -153,7 +154,8 @@ impl Engine {
             frozen.insert(0, Arc::clone(&old));
             crate::version::view::View { active: next, frozen, shapes: view.shapes.clone() }
         });
-        self.schedule.add_frozen(old, lsn);
+        let waiting = self.schedule.add_frozen(old, lsn);
+        self.pacer.set_waiting_memtables(waiting as u64);
         Ok(())
     }
 
@@ -233,8 +235,9 @@ fn apply(
     tag: Tag,
     value: &[u8],
 ) -> Result<()> {
-    let memtable = generation.memtable(keyspace).ok_or_else(|| no_keyspace(keyspace))?;
-    let fits = memtable.insert(key, tag, value);
+    let fits = generation
+        .insert(keyspace, key, key_hash(key), tag, value)
+        .ok_or_else(|| no_keyspace(keyspace))?;
     assert!(fits, "room was made before the record was written");
     Ok(())
 }

@@ -98,6 +98,7 @@ impl Engine {
             backlog.debt_soft_bytes =
                 backlog.debt_soft_bytes.saturating_add(options.level_base_bytes.saturating_mul(8));
         }
+        backlog.readers_about = self.jobs.readers_about_for_pace();
         self.pacer.update(&backlog);
         let view = self.current.view();
         let memtables = view.generations().flat_map(|generation| generation.memtables());

@@ -5,6 +5,7 @@
 //! written to another memtable instead of a table, for a table would be thousands of steps on the disk.
 
 use crate::base::cursor::EntryCursor;
+use crate::base::hash::key_hash;
 use crate::base::key::{FileNumber, KeyspaceId, Kind, SequenceNumber, Tag};
 use crate::base::sync::atomic::{AtomicU64, Ordering};
 use crate::base::sync::{Mutex, check};
@@ -34,14 +35,19 @@ fn generation(number: u64, keyspaces: usize) -> Arc<Generation> {
 
 /// Puts the sequence number as the value of the key.
 fn apply(generation: &Generation, keyspace: u32, sequence: SequenceNumber) {
-    let memtable = generation.memtable(KeyspaceId(keyspace)).expect("made with the generation");
-    assert!(memtable.insert(KEY, Tag::new(sequence, Kind::Put), &sequence.to_le_bytes()));
+    let tag = Tag::new(sequence, Kind::Put);
+    let value = sequence.to_le_bytes();
+    let fits = generation.insert(KeyspaceId(keyspace), KEY, key_hash(KEY), tag, &value);
+    assert_eq!(fits, Some(true), "made with the generation");
 }
 
 /// The version of the key that a reader of `view` sees at `sequence`.
 fn find(view: &View, keyspace: u32, sequence: SequenceNumber) -> Option<SequenceNumber> {
-    let mut memtables =
-        view.generations().filter_map(|generation| generation.memtable(KeyspaceId(keyspace)));
+    let keyspace = KeyspaceId(keyspace);
+    let mut memtables = view
+        .generations()
+        .filter(|generation| generation.may_hold(keyspace, key_hash(KEY)))
+        .filter_map(|generation| generation.memtable(keyspace));
     memtables.find_map(|memtable| memtable.get(KEY, sequence)).map(|(tag, value)| {
         assert_eq!(value, tag.sequence().to_le_bytes());
         tag.sequence()

@@ -109,6 +109,7 @@ pub(crate) fn open(
         direct: options.direct_io,
         cache: Arc::clone(&tables.cache),
         reads_seen: AtomicU64::new(0),
+        reads_paced: AtomicU64::new(0),
         next_file: AtomicU64::new(versions.next_file().max(highest + 1)),
         closing: AtomicBool::new(false),
     };

@@ -11,6 +11,7 @@ use crate::base::limits::LEVEL_COUNT;
 use crate::base::slice::PinnedSlice;
 use crate::db::engine::Engine;
 use crate::file::table_reader::{BlockHandle, TableReader};
+use crate::format::block::Block;
 use crate::io::{self, Completion};
 use crate::version::shape::Shape;
 use crate::version::view::View;
@@ -43,11 +44,11 @@ impl Engine {
     ) -> Result<Option<PinnedSlice>> {
         self.health.check_open()?;
         let (view, sequence) = self.current.read(snapshot);
-        if let Some(found) = get_from_memory(&view, keyspace, key, sequence) {
+        let hash = key_hash(key);
+        if let Some(found) = get_from_memory(&view, keyspace, key, hash, sequence) {
             return Ok(found);
         }
         let Some(shape) = view.shape(keyspace) else { return Ok(None) };
-        let hash = key_hash(key);
         let mut candidates = Candidates::new(shape, key);
         loop {
             let readers = candidates.next_group(hash)?;
@@ -104,11 +105,15 @@ impl Engine {
         let (view, sequence) = self.current.read(snapshot);
         let shape = view.shape(keyspace);
         let mut results: Vec<Result<Option<PinnedSlice>>> = keys.iter().map(|_| Ok(None)).collect();
+        let hashes: Vec<u64> = keys.iter().map(|key| key_hash(key)).collect();
+        for &hash in &hashes {
+            view.generations().for_each(|generation| generation.prefetch(keyspace, hash));
+        }
         let mut searches: Vec<Search<'_>> = Vec::with_capacity(keys.len());
-        for (index, key) in keys.iter().enumerate() {
-            match get_from_memory(&view, keyspace, key, sequence) {
+        for (index, (key, &hash)) in keys.iter().zip(&hashes).enumerate() {
+            match get_from_memory(&view, keyspace, key, hash, sequence) {
                 Some(found) => results[index] = Ok(found),
-                None => searches.extend(shape.map(|shape| Search::new(index, key, shape))),
+                None => searches.extend(shape.map(|shape| Search::new(index, key, hash, shape))),
             }
         }
         self.search_tables(&mut searches, sequence, fill_cache, &mut results);
@@ -123,24 +128,14 @@ impl Engine {
         fill_cache: bool,
         results: &mut [Result<Option<PinnedSlice>>],
     ) {
-        for search in searches.iter_mut() {
-            search.advance(sequence, results);
-        }
         loop {
+            advance_together(searches, sequence, results);
             let waiting: Vec<usize> =
-                (0..searches.len()).filter(|&at| searches[at].wanted.is_some()).collect();
+                (0..searches.len()).filter(|&at| searches[at].wanted().is_some()).collect();
             match waiting[..] {
                 [] => return,
-                [one] => {
-                    searches[one].read_alone(sequence, fill_cache, results);
-                    searches[one].advance(sequence, results);
-                }
-                _ => {
-                    self.read_together(searches, &waiting, sequence, fill_cache, results);
-                    for at in waiting {
-                        searches[at].advance(sequence, results);
-                    }
-                }
+                [one] => searches[one].read_alone(sequence, fill_cache, results),
+                _ => self.read_together(searches, &waiting, sequence, fill_cache, results),
             }
         }
     }
@@ -158,9 +153,9 @@ impl Engine {
             HashMap::with_capacity(waiting.len());
         let mut groups: Vec<Vec<usize>> = Vec::with_capacity(waiting.len());
         for &at in waiting {
-            if let Some((reader, handle)) = &searches[at].wanted {
+            if let Some((reader, handle)) = searches[at].wanted() {
                 // In the order of the keys, not of the map: the same call makes the same requests.
-                let group = *group_of.entry((Arc::as_ptr(reader), *handle)).or_insert(groups.len());
+                let group = *group_of.entry((Arc::as_ptr(reader), handle)).or_insert(groups.len());
                 if group == groups.len() {
                     groups.push(Vec::new());
                 }
@@ -169,8 +164,8 @@ impl Engine {
         }
         let mut queue = self.environment.disk.queue(READ_DEPTH.min(groups.len()));
         for (token, group) in groups.iter().enumerate() {
-            if let Some((reader, handle)) = &searches[group[0]].wanted {
-                queue.push(reader.request(*handle, token as u64));
+            if let Some((reader, handle)) = searches[group[0]].wanted() {
+                queue.push(reader.request(handle, token as u64));
             }
         }
         queue.submit();
@@ -189,11 +184,10 @@ impl Engine {
         fill_cache: bool,
         results: &mut [Result<Option<PinnedSlice>>],
     ) {
-        let Some((reader, handle)) = searches[group[0]].wanted else { return };
+        let Some((reader, handle)) = searches[group[0]].wanted() else { return };
         let block = reader.admit(handle, completion, fill_cache);
         for &at in group {
             let search = &mut searches[at];
-            search.wanted = None;
             let found = block.as_ref().map_err(Error::clone);
             let found =
                 found.and_then(|block| TableReader::find(block, search.key, search.hash, sequence));
@@ -208,9 +202,13 @@ fn get_from_memory(
     view: &View,
     keyspace: KeyspaceId,
     key: &[u8],
+    hash: u64,
     sequence: SequenceNumber,
 ) -> Option<Option<PinnedSlice>> {
     for generation in view.generations() {
+        if !generation.may_hold(keyspace, hash) {
+            continue;
+        }
         let Some(memtable) = generation.memtable(keyspace) else { continue };
         if let Some((tag, value)) = memtable.get(key, sequence) {
             return Some(match tag.kind() {
@@ -303,6 +301,24 @@ impl<'a> Candidates<'a> {
     }
 }
 
+/// Takes every search on to its end or to a block that is not cached, all of them one step at a time. Each step asks the CPU for what the
+/// next one looks at, so that the misses of many keys run at once: a lone search waits for one after the other.
+fn advance_together(
+    searches: &mut [Search<'_>],
+    sequence: SequenceNumber,
+    results: &mut [Result<Option<PinnedSlice>>],
+) {
+    loop {
+        let mut moved = false;
+        for search in searches.iter_mut() {
+            moved |= search.advance(sequence, results);
+        }
+        if !moved {
+            return;
+        }
+    }
+}
+
 /// One key of a multi_get on its way through the tables.
 #[derive(Debug)]
 struct Search<'a> {
@@ -311,47 +327,94 @@ struct Search<'a> {
     key: &'a [u8],
     hash: u64,
     candidates: Candidates<'a>,
-    /// The block that it needs next and that is not cached.
-    wanted: Option<(&'a Arc<TableReader>, BlockHandle)>,
-    done: bool,
+    step: Step<'a>,
+}
+
+/// What a search does next.
+#[derive(Debug)]
+enum Step<'a> {
+    /// Take the next table that may hold the key by its key range.
+    Choose,
+    /// Ask its filter.
+    Filter(&'a Arc<TableReader>),
+    /// Find the block in its index.
+    Locate(&'a Arc<TableReader>),
+    /// Find the block's address in the cache.
+    Approach(&'a Arc<TableReader>, BlockHandle),
+    /// Take the block from the cache.
+    Look(&'a Arc<TableReader>, BlockHandle),
+    /// Search the block.
+    Find(Arc<Block>),
+    /// The block is not cached: somebody has to read it.
+    Wait(&'a Arc<TableReader>, BlockHandle),
+    Done,
 }
 
 impl<'a> Search<'a> {
-    fn new(index: usize, key: &'a [u8], shape: &'a Arc<Shape>) -> Search<'a> {
-        let candidates = Candidates::new(shape, key);
-        Search { index, key, hash: key_hash(key), candidates, wanted: None, done: false }
+    fn new(index: usize, key: &'a [u8], hash: u64, shape: &'a Arc<Shape>) -> Search<'a> {
+        Search { index, key, hash, candidates: Candidates::new(shape, key), step: Step::Choose }
     }
 
-    /// Goes on until the key is decided or a block is wanted.
-    fn advance(&mut self, sequence: SequenceNumber, results: &mut [Result<Option<PinnedSlice>>]) {
-        while !self.done && self.wanted.is_none() {
-            if let Err(error) = self.advance_one(sequence, results) {
-                results[self.index] = Err(error);
-                self.done = true;
-            }
+    /// The block that it needs next and that is not cached.
+    fn wanted(&self) -> Option<(&'a Arc<TableReader>, BlockHandle)> {
+        match self.step {
+            Step::Wait(reader, handle) => Some((reader, handle)),
+            _ => None,
         }
     }
 
-    fn advance_one(
+    /// Goes on by one step; false if there is none without a block that must be read.
+    #[inline]
+    fn advance(
         &mut self,
         sequence: SequenceNumber,
         results: &mut [Result<Option<PinnedSlice>>],
-    ) -> Result<()> {
-        let Some(reader) = self.candidates.next()? else {
-            self.done = true;
-            return Ok(());
-        };
-        if !reader.may_contain(self.hash) {
-            return Ok(());
-        }
-        let Some(handle) = reader.locate(self.key)? else { return Ok(()) };
-        match reader.cached(handle) {
-            Some(block) => {
-                self.take(TableReader::find(&block, self.key, self.hash, sequence), results)
+    ) -> bool {
+        let next = match &self.step {
+            Step::Wait(..) | Step::Done => return false,
+            Step::Find(block) => {
+                let found = TableReader::find(block, self.key, self.hash, sequence);
+                self.take(found, results);
+                return true;
             }
-            None => self.wanted = Some((reader, handle)),
-        }
-        Ok(())
+            Step::Choose => self.choose(),
+            Step::Filter(reader) if !reader.may_contain(self.hash) => self.choose(),
+            Step::Filter(reader) => {
+                reader.prefetch_index(self.key);
+                Ok(Step::Locate(reader))
+            }
+            Step::Locate(reader) => match reader.locate(self.key) {
+                Ok(Some(handle)) => {
+                    reader.prefetch_place(handle);
+                    Ok(Step::Approach(reader, handle))
+                }
+                Ok(None) => self.choose(),
+                Err(error) => Err(error),
+            },
+            Step::Approach(reader, handle) => {
+                reader.prefetch_cached(*handle);
+                Ok(Step::Look(reader, *handle))
+            }
+            Step::Look(reader, handle) => match reader.cached(*handle) {
+                Some(block) => {
+                    block.prefetch_columns();
+                    Ok(Step::Find(block))
+                }
+                None => Ok(Step::Wait(reader, *handle)),
+            },
+        };
+        self.step = next.unwrap_or_else(|error| {
+            results[self.index] = Err(error);
+            Step::Done
+        });
+        true
+    }
+
+    #[inline]
+    fn choose(&mut self) -> Result<Step<'a>> {
+        let Some(reader) = self.candidates.next()? else { return Ok(Step::Done) };
+        reader.prefetch_filter(self.hash);
+        Ok(Step::Filter(reader))
     }
 
     /// Takes what a block said about the key.
@@ -360,12 +423,12 @@ impl<'a> Search<'a> {
         found: Result<Option<(Tag, PinnedSlice)>>,
         results: &mut [Result<Option<PinnedSlice>>],
     ) {
+        self.step = Step::Done;
         match found {
-            Ok(None) => return,
+            Ok(None) => self.step = Step::Choose,
             Ok(Some((tag, value))) => results[self.index] = Ok(value_of(tag, value)),
             Err(error) => results[self.index] = Err(error),
         }
-        self.done = true;
     }
 
     /// Reads the wanted block with one plain read: for a single block that beats a ring.
@@ -375,7 +438,7 @@ impl<'a> Search<'a> {
         fill_cache: bool,
         results: &mut [Result<Option<PinnedSlice>>],
     ) {
-        let Some((reader, handle)) = self.wanted.take() else { return };
+        let Some((reader, handle)) = self.wanted() else { return };
         let mut request = reader.request(handle, 0);
         let result = io::read_full(&*request.file, request.offset, &mut request.buffer);
         let completion = Completion { token: 0, buffer: request.buffer, result };

@@ -48,9 +48,15 @@ impl Schedule {
         self.state.lock().frozen.len()
     }
 
-    pub(crate) fn add_frozen(&self, generation: Arc<Generation>, lsn: u64) {
-        self.state.lock().frozen.push_back(Frozen { generation, lsn });
+    /// Has a generation flushed; returns how many wait now.
+    pub(crate) fn add_frozen(&self, generation: Arc<Generation>, lsn: u64) -> usize {
+        let waiting = {
+            let mut state = self.state.lock();
+            state.frozen.push_back(Frozen { generation, lsn });
+            state.frozen.len()
+        };
         self.wake();
+        waiting
     }
 
     /// Tells the threads that something changed.

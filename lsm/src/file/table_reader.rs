@@ -215,6 +215,24 @@ impl TableReader {
         self.cache.get(self.table_id, handle.offset)
     }
 
+    /// Asks the CPU for what [`locate`](Self::locate) will look at.
+    #[inline]
+    pub fn prefetch_index(&self, key: &[u8]) {
+        self.top.prefetch(key);
+    }
+
+    /// Asks the CPU for the place of a block in the cache.
+    #[inline]
+    pub fn prefetch_place(&self, handle: BlockHandle) {
+        self.cache.prefetch(self.table_id, handle.offset);
+    }
+
+    /// Asks the CPU for the head of a block, if the cache has it: for after [`prefetch_place`](Self::prefetch_place).
+    #[inline]
+    pub fn prefetch_cached(&self, handle: BlockHandle) {
+        self.cache.prefetch_value(self.table_id, handle.offset);
+    }
+
     /// The request that reads a block, for a queue. Aligned where the file is direct.
     pub fn request(&self, handle: BlockHandle, token: u64) -> Request {
         let (offset, length) = self.span(handle);

@@ -40,6 +40,7 @@ pub use walk::{BlockCursor, Walk};
 use crate::base::coding::take_varint32;
 use crate::base::key::{Kind, SEQUENCE_MAX, Tag, head};
 use crate::base::limits::KEY_BYTES_MAX;
+use crate::base::prefetch::prefetch;
 use std::cmp::Ordering;
 
 /// Entries per restart group.
@@ -372,7 +373,7 @@ impl Block {
     /// Asks for the cache lines of the columns at once: one after the other they would be a miss each in a block that only DRAM
     /// holds. A large block's are too many, and it is searched by few of them.
     #[inline]
-    fn prefetch_columns(&self) {
+    pub(crate) fn prefetch_columns(&self) {
         let mut at = self.entries_bytes;
         let end = (self.bytes.len() as u32).min(at + 8 * 64);
         while at < end {
@@ -383,14 +384,7 @@ impl Block {
 
     #[inline]
     fn prefetch(&self, at: u32) {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: a prefetch is a hint; it never faults.
-        unsafe {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T0>(self.bytes.as_ptr().wrapping_add(at as usize).cast());
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = at;
+        prefetch(self.bytes.as_ptr().wrapping_add(at as usize));
     }
 
     /// Bit i of the answer: the fingerprint of entry `base + i` is `wanted`.

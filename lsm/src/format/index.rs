@@ -25,6 +25,7 @@ mod builder;
 pub use builder::{BuiltIndex, IndexBuilder, separator};
 
 use crate::base::key::head;
+use crate::base::prefetch::prefetch;
 use crate::io::AlignedBuffer;
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -202,6 +203,19 @@ impl Index {
             found = self.search_equal_heads(found, wanted, &key[prefix..]);
         }
         (found < self.count).then_some(found)
+    }
+
+    /// Asks the CPU for the heads that [`search`](Self::search) will compare, where the line says where they are.
+    #[inline]
+    pub fn prefetch(&self, key: &[u8]) {
+        let Some(line) = &self.line else { return };
+        if !key.starts_with(&self.prefix) || self.count == 0 {
+            return;
+        }
+        let guess = line.position(head(key, self.prefix.len())).min(self.count - 1);
+        let heads = self.bytes.as_ptr().wrapping_add(self.start);
+        prefetch(heads.wrapping_add(guess * 8));
+        prefetch(heads.wrapping_add(self.count * 8 + (self.count + 1) * 4 + guess * 4));
     }
 
     /// First entry in `low..high` whose head is not below `wanted`, or `high`.

@@ -29,6 +29,8 @@ pub struct JobContext {
     pub cache: Arc<BlockCache>,
     /// Block reads that the cache had seen when the last flush began.
     pub reads_seen: AtomicU64,
+    /// Block reads that the cache had seen when the price of a written byte was last set.
+    pub reads_paced: AtomicU64,
     /// The next free file number.
     pub next_file: AtomicU64,
     /// Set when the database closes: long jobs give up.
@@ -43,8 +45,17 @@ impl JobContext {
 
     /// True if readers were about since the last call: then what a flush writes will be read.
     pub fn readers_about(&self) -> bool {
+        self.reads_since(&self.reads_seen)
+    }
+
+    /// As `readers_about`, for the price of a written byte.
+    pub fn readers_about_for_pace(&self) -> bool {
+        self.reads_since(&self.reads_paced)
+    }
+
+    fn reads_since(&self, seen: &AtomicU64) -> bool {
         let reads = self.cache.hits() + self.cache.misses();
-        reads.saturating_sub(self.reads_seen.swap(reads, Ordering::Relaxed)) > READS_FEW
+        reads.saturating_sub(seen.swap(reads, Ordering::Relaxed)) > READS_FEW
     }
 
     /// `Err(Closed)` once the database closes.

@@ -15,6 +15,7 @@ use std::marker::PhantomData;
 use std::ptr::NonNull;
 
 use crate::base::key::Tag;
+use crate::base::prefetch::prefetch;
 use crate::base::sync::Access;
 use crate::mem::arena::{Applier, Arena, UNIT_BYTES};
 
@@ -118,16 +119,4 @@ impl<'a> Entry<'a> {
     pub(super) fn compare(self, key: &[u8], tag: Tag) -> Ordering {
         self.key().cmp(key).then_with(|| tag.cmp(&self.tag()))
     }
-}
-
-/// Asks for the cache line at `at`; any address is allowed.
-#[inline]
-pub(super) fn prefetch(at: *const u8) {
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    // SAFETY: a prefetch faults on no address and changes nothing but the cache; SSE is part of x86-64.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast());
-    }
-    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-    let _ = at;
 }

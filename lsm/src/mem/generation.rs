@@ -4,7 +4,9 @@
 //! what is in tables from what must be replayed, and one idle keyspace never holds old log segments back.
 
 use crate::base::key::KeyspaceId;
+use crate::base::key::Tag;
 use crate::mem::arena::Arena;
+use crate::mem::key_filter::KeyFilter;
 use crate::mem::memtable::Memtable;
 use std::sync::Arc;
 
@@ -14,6 +16,13 @@ pub struct Generation {
     number: u64,
     arena: Arc<Arena>,
     memtables: Vec<Arc<Memtable>>,
+    filter: KeyFilter,
+}
+
+/// The hash by which the filter of all keyspaces knows a key of this one.
+#[inline]
+fn filter_hash(keyspace: KeyspaceId, hash: u64) -> u64 {
+    hash ^ u64::from(keyspace.0).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 impl Generation {
@@ -21,7 +30,8 @@ impl Generation {
     pub fn new(number: u64, arena: Arc<Arena>, prefixes: &[Vec<u8>]) -> Generation {
         let memtable = |prefix: &Vec<u8>| Arc::new(Memtable::new(Arc::clone(&arena), prefix));
         let memtables = prefixes.iter().map(memtable).collect();
-        Generation { number, arena, memtables }
+        let filter = KeyFilter::new(arena.capacity());
+        Generation { number, arena, memtables, filter }
     }
 
     /// Its number; later generations have larger ones.
@@ -33,6 +43,37 @@ impl Generation {
     #[inline]
     pub fn memtable(&self, keyspace: KeyspaceId) -> Option<&Arc<Memtable>> {
         self.memtables.get(keyspace.0 as usize)
+    }
+
+    /// Inserts a version of a key, as [`Memtable::insert`]; `hash` is the key's. `None` if there is no memtable for the keyspace.
+    #[inline]
+    pub fn insert(
+        &self,
+        keyspace: KeyspaceId,
+        key: &[u8],
+        hash: u64,
+        tag: Tag,
+        value: &[u8],
+    ) -> Option<bool> {
+        let memtable = self.memtable(keyspace)?;
+        let hash = filter_hash(keyspace, hash);
+        self.filter.prefetch(hash);
+        let inserted = memtable.insert(key, tag, value);
+        // Also before the version is published: readers ask the filter first.
+        self.filter.add(hash);
+        Some(inserted)
+    }
+
+    /// Asks the CPU for what [`may_hold`](Self::may_hold) looks at.
+    #[inline]
+    pub fn prefetch(&self, keyspace: KeyspaceId, hash: u64) {
+        self.filter.prefetch(filter_hash(keyspace, hash));
+    }
+
+    /// False only if no published version of a key with this hash is in the memtable of the keyspace.
+    #[inline]
+    pub fn may_hold(&self, keyspace: KeyspaceId, hash: u64) -> bool {
+        self.filter.may_hold(filter_hash(keyspace, hash))
     }
 
     /// All memtables with their keyspaces.
@@ -53,6 +94,11 @@ impl Generation {
     #[inline]
     pub fn capacity(&self) -> usize {
         self.arena.capacity()
+    }
+
+    /// Bytes of keys and values.
+    pub fn data_bytes(&self) -> u64 {
+        self.memtables.iter().map(|memtable| memtable.data_bytes()).sum()
     }
 
     /// True if nothing was written.

@@ -21,9 +21,10 @@ use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
 
 use crate::base::key;
+use crate::base::prefetch::prefetch;
 use crate::base::sync::Access;
 use crate::base::sync::fine::{AtomicBool, AtomicU32, Ordering};
-use crate::mem::entry::{EntryUnit, prefetch};
+use crate::mem::entry::EntryUnit;
 
 /// Entries of a leaf; in a model so few that a split is a small thing.
 pub(super) const LEAF_SLOTS: usize = if cfg!(loom) { 4 } else { 128 };

@@ -11,8 +11,9 @@ use std::sync::Arc;
 use crate::base::cursor::EntryCursor;
 use crate::base::error::Result;
 use crate::base::key::Tag;
+use crate::base::prefetch::prefetch;
 use crate::base::slice::PinnedSlice;
-use crate::mem::entry::{self, Entry};
+use crate::mem::entry::Entry;
 use crate::mem::leaf::{LEAF_SLOTS, Leaf};
 use crate::mem::memtable::Memtable;
 use crate::mem::skiplist::{Pair, Position, Root, pair_entry, pair_head};
@@ -152,7 +153,7 @@ impl MemtableCursor {
 
 fn prefetch_leaf(leaf: *const Leaf) {
     for line in 0..size_of::<Leaf>() / 64 {
-        entry::prefetch(leaf.cast::<u8>().wrapping_add(line * 64));
+        prefetch(leaf.cast::<u8>().wrapping_add(line * 64));
     }
 }
 

@@ -5,6 +5,7 @@ pub mod budget;
 pub mod cache;
 mod entry;
 pub mod generation;
+mod key_filter;
 mod leaf;
 #[cfg(all(test, loom))]
 mod loom_models;

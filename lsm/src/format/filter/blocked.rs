@@ -6,6 +6,7 @@
 //! The scalar and the AVX2 probe read the same bits; a test compares them.
 
 use super::FILTER_ALIGN;
+use crate::base::prefetch::prefetch;
 use crate::io::AlignedBuffer;
 use std::ops::Range;
 use std::sync::Arc;
@@ -176,17 +177,6 @@ unsafe fn probe_avx2(line: *const u8, mut mixed: u32, probes: u8) -> bool {
         }
         mixed = mixed.wrapping_mul(power(8) as u32);
     }
-}
-
-#[inline]
-fn prefetch(pointer: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch is a hint; it never faults.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(pointer.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = pointer;
 }
 
 #[cfg(test)]

@@ -1,98 +1,37 @@
-//! The block cache: parsed, uncompressed blocks by table and offset, over the crate `quick_cache`.
+//! The block cache: parsed, uncompressed blocks by table and offset.
 //!
-//! quick_cache is a sharded Clock-PRO/S3-FIFO hybrid: scans do not wash out what is read again and again, a hit takes a shared lock on
-//! one shard and sets a bit. Measured on one thread (2-core EPYC guest): 23 ns a hit where the cache is warm in L2, over 100 over 15 K blocks.
+//! A hash table of small sets that readers use without a lock (sets.rs), and a list of the loads that are running (loads.rs).
+//! Own code, for the look-up is the largest part of a cached point read: `quick_cache`, the best of the crates that were tried, takes a shared
+//! lock, a hash table and an entry, each a miss of the CPU's caches, where this takes one line pair.
 //!
 //! Promises:
 //! 1. The weight of a block is the heap memory that it really takes: buffer and `Arc` rounded up as an allocator does, and
-//!    the cache's own entry. So the sum stays inside the budget's capacity, and follows when that shrinks.
+//!    the cache's own places. So the sum stays inside the budget's capacity, and follows when that shrinks.
 //! 2. A missing block is loaded once: others who want it wait for that load. A failed load inserts nothing, and one of the
 //!    waiters tries again.
 //! 3. Table ids are never used twice, so blocks of deleted tables are never found; they age out.
 //!
-//! Partitions of large indexes live in the same cache, under their own offsets.
+//! Partitions of large indexes live in the same cache, under their own offsets. Tables with numbers from 2^32 on are not cached.
+
+mod loads;
+mod sets;
 
 use super::budget::{CapacityListener, MemoryBudget};
 use crate::format::block::Block;
 use crate::format::index::Index;
-use quick_cache::sync::{Cache, DefaultLifecycle, GuardResult};
-use quick_cache::{OptionsBuilder, Weighter};
-use std::hash::{BuildHasher, Hasher};
+use loads::Loads;
+use sets::{PLACE_BYTES, Sets, Value};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-/// Heap bytes of a cache entry beside its value: key, links and weight in the slab, a slot of the hash table, and the share of
-/// remembered evicted keys.
-const ENTRY_BYTES: usize = 112;
-/// Typical block, for the first sizing of the cache's tables.
+/// Bytes of the cache's own for a value: half of the places are empty.
+const ENTRY_BYTES: usize = 2 * PLACE_BYTES;
+/// Typical block, for the number of places.
 const BLOCK_BYTES_TYPICAL: u64 = 4 << 10;
 /// Counters are spread over this many cache lines, so that threads rarely share one.
 const COUNTER_STRIPES: usize = 16;
-
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-struct CacheKey {
-    table_id: u64,
-    offset: u32,
-}
-
-#[derive(Clone, Debug)]
-enum Value {
-    Block(Arc<Block>),
-    Partition(Arc<Index>),
-}
-
-#[derive(Clone, Debug)]
-struct Resident {
-    value: Value,
-    weight: u32,
-}
-
-#[derive(Clone, Debug)]
-struct ByHeapBytes;
-
-impl Weighter<CacheKey, Resident> for ByHeapBytes {
-    fn weight(&self, _: &CacheKey, resident: &Resident) -> u64 {
-        u64::from(resident.weight)
-    }
-}
-
-/// Two multiplications instead of a general hash: the key is two numbers of our own making.
-#[derive(Clone, Debug, Default)]
-struct Mixer {
-    state: u64,
-}
-
-impl BuildHasher for Mixer {
-    type Hasher = Mixer;
-
-    fn build_hasher(&self) -> Mixer {
-        Mixer { state: 0x9e37_79b9_7f4a_7c15 }
-    }
-}
-
-impl Hasher for Mixer {
-    #[inline]
-    fn write_u64(&mut self, value: u64) {
-        let product = u128::from(self.state ^ value) * 0xa076_1d64_78bd_642f;
-        self.state = product as u64 ^ (product >> 64) as u64;
-    }
-
-    #[inline]
-    fn write_u32(&mut self, value: u32) {
-        self.write_u64(u64::from(value));
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.write_u64(u64::from(byte));
-        }
-    }
-
-    #[inline]
-    fn finish(&self) -> u64 {
-        self.state
-    }
-}
+/// Loads of others that one read waits for before it loads past the cache.
+const WAITS_MAX: usize = 4;
 
 #[derive(Debug, Default)]
 #[repr(align(64))]
@@ -103,26 +42,25 @@ struct Stripe {
 
 /// Uncompressed blocks in memory, shared by all tables of a database.
 pub struct BlockCache {
-    blocks: Cache<CacheKey, Resident, ByHeapBytes, Mixer>,
+    sets: Sets,
+    loads: Loads,
+    capacity: AtomicU64,
     stripes: [Stripe; COUNTER_STRIPES],
+}
+
+/// Both numbers in one; `None` for a table that is not cached.
+#[inline]
+fn key_of(table_id: u64, offset: u32) -> Option<u64> {
+    (table_id <= u64::from(u32::MAX)).then_some(table_id << 32 | u64::from(offset))
 }
 
 impl BlockCache {
     /// A cache that takes what `budget` has left, and follows it.
     pub fn new(budget: Arc<MemoryBudget>) -> Arc<BlockCache> {
-        let capacity = budget.cache_capacity();
-        let options = OptionsBuilder::new()
-            .estimated_items_capacity((budget.limit() / BLOCK_BYTES_TYPICAL) as usize)
-            .weight_capacity(capacity)
-            .build()
-            .expect("item and weight capacity, the two required fields, are set");
         let cache = Arc::new(BlockCache {
-            blocks: Cache::with_options(
-                options,
-                ByHeapBytes,
-                Mixer::default(),
-                DefaultLifecycle::default(),
-            ),
+            sets: Sets::new(budget.limit() / BLOCK_BYTES_TYPICAL, weigh),
+            loads: Loads::default(),
+            capacity: AtomicU64::new(budget.cache_capacity()),
             stripes: Default::default(),
         });
         let weak: Weak<BlockCache> = Arc::downgrade(&cache);
@@ -130,34 +68,62 @@ impl BlockCache {
         cache
     }
 
+    /// Asks the CPU for what [`get`](Self::get) will look at.
+    #[inline]
+    pub fn prefetch(&self, table_id: u64, offset: u32) {
+        if let Some(key) = key_of(table_id, offset) {
+            self.sets.prefetch(key);
+        }
+    }
+
+    /// Asks the CPU for the head of what [`get`](Self::get) will find, if it is here.
+    #[inline]
+    pub fn prefetch_value(&self, table_id: u64, offset: u32) {
+        if let Some(key) = key_of(table_id, offset) {
+            self.sets.prefetch_value(key);
+        }
+    }
+
     /// The block at `offset` of a table, if it is here.
     #[inline]
     pub fn get(&self, table_id: u64, offset: u32) -> Option<Arc<Block>> {
-        match self.blocks.get(&CacheKey { table_id, offset }) {
-            Some(Resident { value: Value::Block(block), .. }) => {
-                self.stripe().hits.fetch_add(1, Ordering::Relaxed);
-                Some(block)
-            }
-            _ => {
-                self.stripe().misses.fetch_add(1, Ordering::Relaxed);
-                None
-            }
+        let found = self.peek(table_id, offset);
+        match found {
+            Some(_) => self.stripe().hits.fetch_add(1, Ordering::Relaxed),
+            None => self.stripe().misses.fetch_add(1, Ordering::Relaxed),
+        };
+        found
+    }
+
+    #[inline]
+    fn peek(&self, table_id: u64, offset: u32) -> Option<Arc<Block>> {
+        match self.sets.get(key_of(table_id, offset)?) {
+            Some(Value::Block(block)) => Some(block),
+            _ => None,
         }
     }
 
     /// True if the block is here; does not count as a use.
     pub fn contains(&self, table_id: u64, offset: u32) -> bool {
-        self.blocks.contains_key(&CacheKey { table_id, offset })
+        key_of(table_id, offset).is_some_and(|key| self.sets.contains(key))
     }
 
     /// Keeps a block.
     pub fn insert(&self, table_id: u64, offset: u32, block: Arc<Block>) {
-        self.blocks.insert(CacheKey { table_id, offset }, Resident::block(block));
+        self.keep(table_id, offset, Value::Block(block));
+    }
+
+    fn keep(&self, table_id: u64, offset: u32, value: Value) {
+        if let Some(key) = key_of(table_id, offset) {
+            self.sets.insert(key, value, self.capacity());
+        }
     }
 
     /// Forgets a block (or a partition).
     pub fn remove(&self, table_id: u64, offset: u32) {
-        self.blocks.remove(&CacheKey { table_id, offset });
+        if let Some(key) = key_of(table_id, offset) {
+            self.sets.remove(key);
+        }
     }
 
     /// The block, loaded by `load` if it is not here. One thread loads, others wait for it.
@@ -173,34 +139,10 @@ impl BlockCache {
     ) -> Result<Arc<Block>, E> {
         match self.get(table_id, offset) {
             Some(block) => Ok(block),
-            None => self.load(table_id, offset, load),
-        }
-    }
-
-    #[cold]
-    fn load<E>(
-        &self,
-        table_id: u64,
-        offset: u32,
-        load: impl FnOnce() -> Result<Arc<Block>, E>,
-    ) -> Result<Arc<Block>, E> {
-        if cfg!(shuttle) {
-            // A wait inside the cache is one that no schedule knows of.
-            let block = load()?;
-            self.insert(table_id, offset, Arc::clone(&block));
-            return Ok(block);
-        }
-        let key = CacheKey { table_id, offset };
-        match self.blocks.get_value_or_guard(&key, None) {
-            GuardResult::Value(Resident { value: Value::Block(block), .. }) => Ok(block),
-            GuardResult::Guard(guard) => {
-                let block = load()?;
-                // Refused only if the key was removed meanwhile: the block is good all the same.
-                let _ = guard.insert(Resident::block(Arc::clone(&block)));
-                Ok(block)
+            None => {
+                let look = || self.peek(table_id, offset);
+                self.load_once(table_id, offset, look, load, Value::Block)
             }
-            // A damaged index may name a partition's place as a block's: read past the cache, the checks there decide.
-            GuardResult::Value(_) | GuardResult::Timeout => load(),
         }
     }
 
@@ -214,26 +156,42 @@ impl BlockCache {
         offset: u32,
         load: impl FnOnce() -> Result<Arc<Index>, E>,
     ) -> Result<Arc<Index>, E> {
-        if cfg!(shuttle) {
-            return load();
-        }
-        let key = CacheKey { table_id, offset };
-        match self.blocks.get_value_or_guard(&key, None) {
-            GuardResult::Value(Resident { value: Value::Partition(index), .. }) => Ok(index),
-            GuardResult::Guard(guard) => {
-                let index = load()?;
-                // Refused only if the key was removed meanwhile: the partition is good all the same.
-                let _ = guard.insert(Resident::partition(Arc::clone(&index)));
-                Ok(index)
-            }
-            GuardResult::Value(_) | GuardResult::Timeout => load(),
+        let look = || self.peek_partition(table_id, offset);
+        match look() {
+            Some(index) => Ok(index),
+            None => self.load_once(table_id, offset, look, load, Value::Partition),
         }
     }
 
-    /// A partition of an index, if it is here; does not count as a use.
+    /// Loads what `look` does not find, unless another thread is at it: then that one is waited for.
+    #[cold]
+    fn load_once<T, E>(
+        &self,
+        table_id: u64,
+        offset: u32,
+        look: impl Fn() -> Option<Arc<T>>,
+        load: impl FnOnce() -> Result<Arc<T>, E>,
+        value: fn(Arc<T>) -> Value,
+    ) -> Result<Arc<T>, E> {
+        let Some(key) = key_of(table_id, offset) else { return load() };
+        for _ in 0..WAITS_MAX {
+            let running = self.loads.begin(key);
+            if let Some(found) = look() {
+                return Ok(found);
+            }
+            if running.is_some() {
+                let loaded = load()?;
+                self.keep(table_id, offset, value(Arc::clone(&loaded)));
+                return Ok(loaded);
+            }
+        }
+        load()
+    }
+
+    /// A partition of an index, if it is here.
     pub fn peek_partition(&self, table_id: u64, offset: u32) -> Option<Arc<Index>> {
-        match self.blocks.peek(&CacheKey { table_id, offset }) {
-            Some(Resident { value: Value::Partition(index), .. }) => Some(index),
+        match self.sets.get(key_of(table_id, offset)?) {
+            Some(Value::Partition(index)) => Some(index),
             _ => None,
         }
     }
@@ -250,12 +208,12 @@ impl BlockCache {
 
     /// Heap bytes of everything kept.
     pub fn used_bytes(&self) -> u64 {
-        self.blocks.weight()
+        self.sets.used()
     }
 
     /// Most bytes that it may keep now.
     pub fn capacity(&self) -> u64 {
-        self.blocks.capacity()
+        self.capacity.load(Ordering::Relaxed)
     }
 
     #[inline]
@@ -270,7 +228,8 @@ impl BlockCache {
 
 impl CapacityListener for BlockCache {
     fn capacity_changed(&self, bytes: u64) {
-        self.blocks.set_capacity(bytes);
+        self.capacity.store(bytes, Ordering::Relaxed);
+        self.sets.shrink(bytes);
     }
 }
 
@@ -280,18 +239,17 @@ impl std::fmt::Debug for BlockCache {
     }
 }
 
-impl Resident {
-    fn block(block: Arc<Block>) -> Resident {
-        let weight =
-            allocated(block.heap_bytes()) + allocated(16 + size_of::<Block>()) + ENTRY_BYTES;
-        Resident { value: Value::Block(block), weight: u32::try_from(weight).unwrap_or(u32::MAX) }
-    }
-
-    fn partition(index: Arc<Index>) -> Resident {
-        let weight = allocated(index.partition_bytes()) + index.heap_bytes() + ENTRY_BYTES;
-        let weight = u32::try_from(weight).unwrap_or(u32::MAX);
-        Resident { value: Value::Partition(index), weight }
-    }
+/// Heap bytes of a value.
+fn weigh(value: &Value) -> u64 {
+    let bytes = match value {
+        Value::Block(block) => {
+            allocated(block.heap_bytes()) + allocated(16 + size_of::<Block>()) + ENTRY_BYTES
+        }
+        Value::Partition(index) => {
+            allocated(index.partition_bytes()) + index.heap_bytes() + ENTRY_BYTES
+        }
+    };
+    bytes as u64
 }
 
 /// What an allocator takes for `bytes` in the long run: rounding to a size class (an eighth of a power of two), and an eighth for
