@@ -435,10 +435,10 @@ mod loom_models {
     /// A found block is the one that was put there, and all references are given back. Fails if a reader does not look at the key
     /// again under its pin, or if a pinned word is cleared.
     #[test]
-    fn readers_and_an_eviction_leave_no_reference() {
+    fn loom_readers_and_an_eviction_leave_no_reference() {
         let (old, new) = (block(1), block(2));
         let models = (Arc::clone(&old), Arc::clone(&new));
-        check("readers and an eviction leave no reference", move || {
+        check("readers and an eviction leave no reference", 3, move || {
             let (old, new) = (Arc::clone(&models.0), Arc::clone(&models.1));
             let sets = Arc::new(Sets::new(1, |_| 1));
             sets.insert(1, Value::Block(Arc::clone(&old)), 1);
