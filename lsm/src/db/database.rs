@@ -9,7 +9,8 @@ use crate::base::sync::MutexGuard;
 use crate::db::batch::WriteBatch;
 use crate::db::engine::Engine;
 use crate::db::environment::Environment;
-use crate::db::keyspace::{Keyspace, WriteOptions};
+use crate::db::get_future::GetFuture;
+use crate::db::keyspace::{Keyspace, ReadOptions, WriteOptions};
 use crate::db::open;
 use crate::db::snapshot::Snapshot;
 use crate::db::stats::Stats;
@@ -155,6 +156,11 @@ impl Db {
     #[inline]
     pub fn get(&self, key: &[u8]) -> Result<Option<PinnedSlice>> {
         self.default.get(key)
+    }
+
+    /// [`Keyspace::get_async`] on the default keyspace, with default options.
+    pub fn get_async(&self, key: &[u8]) -> GetFuture {
+        self.default.get_async(key, &ReadOptions::default())
     }
 
     /// [`Keyspace::delete`] on the default keyspace.

@@ -10,6 +10,7 @@ use crate::base::sync::Mutex;
 
 use crate::db::environment::{Background, Environment};
 use crate::db::health::Health;
+use crate::db::reactor::Reactor;
 use crate::db::schedule::Schedule;
 use crate::db::snapshot::Snapshots;
 use crate::db::stats::WriteCounters;
@@ -69,6 +70,8 @@ pub(crate) struct Engine {
     pub(crate) writes: WriteCounters,
     pub(crate) health: Health,
     pub(crate) pool: Pool,
+    /// Reads for asynchronous gets.
+    pub(crate) reactor: Reactor,
     /// Held until the database is closed; its mutex is held for as long as that takes.
     pub(crate) lock: Mutex<Option<Box<dyn Lock>>>,
     /// How closing ended.

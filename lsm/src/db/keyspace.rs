@@ -6,6 +6,7 @@ use crate::base::options::Durability;
 use crate::base::slice::PinnedSlice;
 use crate::db::cursor::{Cursor, Range};
 use crate::db::database::Handle;
+use crate::db::get_future::GetFuture;
 use crate::db::read::Place;
 use crate::db::snapshot::Snapshot;
 use std::fmt;
@@ -129,6 +130,46 @@ impl Keyspace {
     pub fn get_with(&self, key: &[u8], options: &ReadOptions) -> Result<Option<PinnedSlice>> {
         let sequence = self.sequence(options)?;
         self.handle.engine.get(self.id, key, sequence, options.fill_cache)
+    }
+
+    /// The value of `key`, without keeping the thread while a block is read.
+    ///
+    /// What memtables and cache hold is known when this returns. Everything else is read by a thread of the database that keeps many
+    /// reads in flight, so one caller with many futures gets what the device has to give. It needs no particular runtime.
+    /// Dropping the future abandons the read. The answer is as of the call, not of the first poll.
+    ///
+    /// # Errors
+    /// As [`Keyspace::get_with`]; [`Error::Closed`](crate::Error::Closed) if the database is closed before the block is read.
+    ///
+    /// # Cost
+    /// A get that is answered from memory costs what [`Keyspace::get_with`] does. One that reads costs two allocations and a wake-up
+    /// more; alone in flight it is slower than a get. At most 127 reads are in flight, further ones wait.
+    ///
+    /// ```
+    /// # use std::future::Future;
+    /// # use std::task::{Context, Poll, Waker};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = treering_lsm::Db::open(directory.path(), Default::default())?;
+    /// # fn block_on<F: Future>(future: F) -> F::Output {
+    /// #     let mut future = Box::pin(future);
+    /// #     loop {
+    /// #         match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+    /// #             Poll::Ready(output) => return output,
+    /// #             Poll::Pending => std::thread::yield_now(),
+    /// #         }
+    /// #     }
+    /// # }
+    /// let keyspace = db.default_keyspace().clone();
+    /// keyspace.put(b"yew", b"2000")?;
+    /// let value = block_on(async move { keyspace.get_async(b"yew", &Default::default()).await })?;
+    /// assert_eq!(value.as_deref(), Some(&b"2000"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn get_async(&self, key: &[u8], options: &ReadOptions) -> GetFuture {
+        match self.sequence(options) {
+            Ok(sequence) => self.handle.engine.get_async(self.id, key, sequence, options),
+            Err(error) => GetFuture::known(Err(error)),
+        }
     }
 
     /// Where a get of `key` is decided: in memory or at which level; `None` if nothing was ever written, or nothing is left

@@ -150,6 +150,7 @@ impl Engine {
         }
         self.jobs.closing.store(true, Ordering::Relaxed);
         self.schedule.close();
+        self.reactor.close();
         self.pool.join();
         self.wait_for_callers();
         while self.tables.bury_one() {}

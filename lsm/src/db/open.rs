@@ -23,6 +23,7 @@ use crate::db::commit::{apply_batch, batch_cost};
 use crate::db::engine::{Commit, Engine};
 use crate::db::environment::Environment;
 use crate::db::health::Health;
+use crate::db::reactor::Reactor;
 use crate::db::schedule::Schedule;
 use crate::db::stats::WriteCounters;
 use crate::file::name::{self, FileKind};
@@ -169,6 +170,7 @@ pub(crate) fn open(
         writes: WriteCounters::default(),
         health: Health::default(),
         pool: Pool::default(),
+        reactor: Reactor::new(),
         lock: Mutex::new(Some(lock)),
         close_result: OnceLock::new(),
     });

@@ -229,6 +229,68 @@ fn value_of(tag: Tag, value: PinnedSlice) -> Option<PinnedSlice> {
     }
 }
 
+/// Where a search through memory and cached blocks has come to.
+#[derive(Debug)]
+pub(crate) enum Looked {
+    /// The key is decided.
+    Known(Option<PinnedSlice>),
+    /// This block has to be read; the search goes on after its table.
+    Wants(Arc<TableReader>, BlockHandle),
+}
+
+impl Looked {
+    /// The end of a search that met a version.
+    pub(crate) fn found((tag, value): (Tag, PinnedSlice)) -> Looked {
+        Looked::Known(value_of(tag, value))
+    }
+}
+
+/// A search that can be left and taken up again, as long as its view is held.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Progress {
+    /// The memtables have been asked; then the next table to look at.
+    begun: bool,
+    level: usize,
+    index: usize,
+}
+
+impl Progress {
+    /// Goes on until the key is decided or a block is wanted that is not cached.
+    ///
+    /// # Errors
+    /// Those of opening a table, or of a partition of its index, which is read here and now.
+    pub(crate) fn look(
+        &mut self,
+        view: &View,
+        keyspace: KeyspaceId,
+        key: &[u8],
+        hash: u64,
+        sequence: SequenceNumber,
+    ) -> Result<Looked> {
+        if !std::mem::replace(&mut self.begun, true)
+            && let Some(found) = get_from_memory(view, keyspace, key, hash, sequence)
+        {
+            return Ok(Looked::Known(found));
+        }
+        let Some(shape) = view.shape(keyspace) else { return Ok(Looked::Known(None)) };
+        let mut candidates = Candidates { shape, key, level: self.level, index: self.index };
+        loop {
+            let Some(reader) = candidates.next()? else { return Ok(Looked::Known(None)) };
+            (self.level, self.index) = (candidates.level, candidates.index);
+            if !reader.may_contain(hash) {
+                continue;
+            }
+            let Some(handle) = reader.locate(key)? else { continue };
+            let Some(block) = reader.cached(handle) else {
+                return Ok(Looked::Wants(Arc::clone(reader), handle));
+            };
+            if let Some(found) = TableReader::find(&block, key, hash, sequence)? {
+                return Ok(Looked::found(found));
+            }
+        }
+    }
+}
+
 /// The tables of a shape that may hold a key, newest first.
 #[derive(Debug)]
 struct Candidates<'a> {

@@ -16,6 +16,7 @@
 //! 5. A transfer that moves no whole unit is repeated [`STALL_COUNT_MAX`] times and is then an error (`WriteZero`).
 
 pub mod buffer;
+pub(crate) mod doorbell;
 pub mod fault;
 pub mod posix;
 pub mod sim;
@@ -87,6 +88,11 @@ pub trait Disk: Send + Sync + Debug {
     fn map_shared(&self, path: &Path, length: usize) -> io::Result<Box<dyn SharedMap>>;
     /// A queue for up to `depth` requests in flight. Made and used by one thread.
     fn queue(&self, depth: usize) -> Box<dyn Queue>;
+    /// As `queue`, if a request that waits for long does not hold up the others there; `None` if the body has no such queue.
+    fn ring(&self, depth: usize) -> Option<Box<dyn Queue>> {
+        let _ = depth;
+        None
+    }
     /// Bytes free for this user on the file system of `path`.
     fn free_bytes(&self, path: &Path) -> io::Result<u64>;
 }
@@ -172,6 +178,10 @@ pub trait Queue: Debug + Send {
     fn wait(&mut self) -> Option<Completion>;
     /// Requests pushed and not yet handed back.
     fn in_flight(&self) -> usize;
+    /// Completions that `wait` can hand back at once, as far as is known without asking the system.
+    fn ready(&self) -> usize {
+        0
+    }
 }
 
 /// Where a transfer stands after the system moved some bytes.

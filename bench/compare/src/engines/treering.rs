@@ -1,5 +1,6 @@
 //! Treering.
 
+use super::executor::run_many;
 use super::{BACKGROUND_JOBS, BLOCK_BYTES, Engine, Outcome, SCAN_STEP, WRITE_BUFFER_BYTES};
 use crate::data::Sink;
 use crate::row::Setting;
@@ -114,6 +115,33 @@ impl Engine for Treering {
             };
         }
         Ok(met)
+    }
+
+    fn read_async(
+        &self,
+        in_flight: usize,
+        next_key: &mut dyn FnMut() -> Option<[u8; 16]>,
+        sink: &mut Sink,
+    ) -> Outcome<(u64, u64)> {
+        let options = lsm::ReadOptions::default();
+        let (mut gets, mut found) = (0, 0);
+        let mut failed = Ok(());
+        run_many(
+            in_flight,
+            || next_key().map(|key| self.keyspace.get_async(&key, &options)),
+            |answer| {
+                gets += 1;
+                match answer {
+                    Ok(Some(value)) => {
+                        sink.take(&value);
+                        found += 1;
+                    }
+                    Ok(None) => {}
+                    Err(error) => failed = Err(say(error)),
+                }
+            },
+        );
+        failed.map(|()| (gets, found))
     }
 
     fn settle(&self) -> Outcome<()> {

@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 
+/// A figure of the long overwrite: what, whether it is reached, ours, RocksDB's, unit.
+type TailFigure = (&'static str, bool, f64, f64, &'static str);
+
 /// Everything that was measured, and where.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(crate) struct Document {
@@ -131,7 +134,7 @@ impl Document {
     }
 
     /// The figures of the long overwrite: what, whether it is reached, ours, RocksDB's, unit.
-    fn tail(&self, row: &str) -> Option<Vec<(&'static str, bool, f64, f64, &'static str)>> {
+    fn tail(&self, row: &str) -> Option<Vec<TailFigure>> {
         type Figure = fn(&Measurement) -> f64;
         let figures: [(&str, f64, Figure, &str); 5] = [
             ("p99.9", 1.0 / 3.0, |m| m.latency.p999 as f64 / 1e3, "us"),

@@ -224,6 +224,11 @@ impl Disk for FaultDisk {
         Box::new(FaultQueue::new(self.inner.queue(depth), self.shared.clone()))
     }
 
+    fn ring(&self, depth: usize) -> Option<Box<dyn Queue>> {
+        let inner = self.inner.ring(depth)?;
+        Some(Box::new(FaultQueue::new(inner, self.shared.clone())))
+    }
+
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {
         self.named(Call::FreeBytes, path, |disk| disk.free_bytes(path))
     }

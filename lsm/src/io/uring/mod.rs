@@ -91,6 +91,10 @@ impl Disk for UringDisk {
         }
     }
 
+    fn ring(&self, depth: usize) -> Option<Box<dyn Queue>> {
+        Ring::take(depth).ok().map(|ring| Box::new(UringQueue::new(ring, depth)) as Box<dyn Queue>)
+    }
+
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {
         self.posix.free_bytes(path)
     }

@@ -225,6 +225,10 @@ impl<K: Kernel> Queue for UringQueue<K> {
     fn in_flight(&self) -> usize {
         self.staged.len() + self.in_ring + self.ready.len()
     }
+
+    fn ready(&self) -> usize {
+        self.ready.len()
+    }
 }
 
 impl<K: Kernel> Drop for UringQueue<K> {

@@ -1,0 +1,263 @@
+//! Asynchronous gets: as many as one likes in flight, from any thread, with the answers of plain gets.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::future::Future;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::{Arc, Condvar, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use treering_lsm::io::Disk;
+use treering_lsm::io::fault::FaultDisk;
+use treering_lsm::io::posix::PosixDisk;
+use treering_lsm::io::sim::{Fault, SimDisk};
+use treering_lsm::io::uring::UringDisk;
+use treering_lsm::{
+    Background, Db, Environment, Error, GetFuture, IoChoice, Options, ReadOptions, WriteOptions,
+};
+
+const KEYS: u32 = 20_000;
+
+fn key(number: u32) -> Vec<u8> {
+    format!("key{number:06}").into_bytes()
+}
+
+fn value(number: u32) -> Vec<u8> {
+    format!("{number:08}").repeat(20).into_bytes()
+}
+
+/// A small cache, so that most blocks must be read.
+fn options(direct: bool) -> Options {
+    let mut options = Options::default();
+    options.memory_limit = 4 << 20;
+    options.direct_io = direct;
+    options
+}
+
+fn environment(disk: Arc<dyn Disk>) -> Environment {
+    let system = Environment::system(IoChoice::Posix).unwrap();
+    Environment { disk, background: Background::Threads, ..system }
+}
+
+/// Even keys are there, in tables; keys divisible by 10 were deleted again.
+fn fill(db: &Db) {
+    for number in (0..KEYS).step_by(2) {
+        db.put(&key(number), &value(number)).unwrap();
+    }
+    db.flush().unwrap();
+    for number in (0..KEYS).step_by(10) {
+        db.delete(&key(number)).unwrap();
+    }
+    db.flush().unwrap();
+    db.wait_for_compactions().unwrap();
+}
+
+fn expected(number: u32) -> Option<Vec<u8>> {
+    (number.is_multiple_of(2) && !number.is_multiple_of(10)).then(|| value(number))
+}
+
+fn bodies() -> Vec<Arc<dyn Disk>> {
+    let mut bodies: Vec<Arc<dyn Disk>> = vec![Arc::new(PosixDisk::new())];
+    match UringDisk::probe() {
+        Ok(disk) => bodies.push(Arc::new(disk)),
+        Err(error) => eprintln!("not run on uring: {error}"),
+    }
+    bodies
+}
+
+/// Wakes the one thread that waits.
+#[derive(Default)]
+struct Bell {
+    rung: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        *self.rung.lock().unwrap() = true;
+        self.changed.notify_one();
+    }
+}
+
+/// Waits for all of them; each is polled only after a wake.
+fn wait_for_all(futures: Vec<GetFuture>) -> Vec<Result<Option<Vec<u8>>, Error>> {
+    let bell = Arc::new(Bell::default());
+    let waker = Waker::from(Arc::clone(&bell));
+    let mut waiting: Vec<(usize, GetFuture)> = futures.into_iter().enumerate().collect();
+    let mut results: Vec<_> = waiting.iter().map(|_| Err(Error::Closed)).collect();
+    loop {
+        waiting.retain_mut(|(index, future)| {
+            match Pin::new(future).poll(&mut Context::from_waker(&waker)) {
+                Poll::Ready(found) => {
+                    results[*index] = found.map(|value| value.map(|value| value.to_vec()));
+                    false
+                }
+                Poll::Pending => true,
+            }
+        });
+        if waiting.is_empty() {
+            return results;
+        }
+        let mut rung = bell.rung.lock().unwrap();
+        while !*rung {
+            rung = bell.changed.wait(rung).unwrap();
+        }
+        *rung = false;
+    }
+}
+
+/// An asynchronous get answers what a get answers, however many are in flight, on every body, through the page cache and past it.
+#[test]
+fn many_in_flight_give_what_get_gives() {
+    for disk in bodies() {
+        for direct in [false, true] {
+            let directory = tempfile::tempdir().unwrap();
+            let db = Db::open_in(environment(disk.clone()), directory.path(), options(direct));
+            let db = db.unwrap();
+            fill(&db);
+            let mut cold = ReadOptions::default();
+            cold.fill_cache = false;
+            for options in [ReadOptions::default(), cold] {
+                let numbers: Vec<u32> = (0..1000).map(|i| (i * 7919) % (KEYS + 50)).collect();
+                let keyspace = db.default_keyspace();
+                let futures =
+                    numbers.iter().map(|&number| keyspace.get_async(&key(number), &options));
+                let results = wait_for_all(futures.collect());
+                for (&number, found) in numbers.iter().zip(results) {
+                    assert_eq!(found.unwrap(), expected(number), "{} {number}", disk.name());
+                }
+            }
+            db.close().unwrap();
+        }
+    }
+}
+
+/// A future sees the state of the moment of its call, also where that is a snapshot.
+#[test]
+fn a_future_sees_the_moment_of_its_call() {
+    for disk in bodies() {
+        let directory = tempfile::tempdir().unwrap();
+        let db = Db::open_in(environment(disk), directory.path(), options(true)).unwrap();
+        fill(&db);
+        let mut old = ReadOptions::default();
+        old.snapshot = Some(db.snapshot());
+        let numbers: Vec<u32> = (2..400).step_by(2).collect();
+        let keyspace = db.default_keyspace();
+        let before: Vec<_> =
+            numbers.iter().map(|&number| keyspace.get_async(&key(number), &old)).collect();
+        for &number in &numbers {
+            db.put(&key(number), b"new").unwrap();
+        }
+        db.compact().unwrap();
+        let later = numbers.iter().map(|&number| keyspace.get_async(&key(number), &old));
+        let later = wait_for_all(later.collect());
+        for ((&number, before), later) in numbers.iter().zip(wait_for_all(before)).zip(later) {
+            assert_eq!(before.unwrap(), expected(number));
+            assert_eq!(later.unwrap(), expected(number));
+            assert_eq!(db.get(&key(number)).unwrap().as_deref(), Some(&b"new"[..]));
+        }
+    }
+}
+
+/// Futures may be made on one thread and awaited on another, by several threads at once.
+#[test]
+fn futures_move_between_threads() {
+    for disk in bodies() {
+        let directory = tempfile::tempdir().unwrap();
+        let db = Db::open_in(environment(disk), directory.path(), options(true)).unwrap();
+        fill(&db);
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let numbers: Vec<u32> = (0..300).map(|i| (i * 613 + thread * 11) % KEYS).collect();
+                let futures: Vec<_> =
+                    numbers.iter().map(|&number| db.get_async(&key(number))).collect();
+                scope.spawn(move || {
+                    for (number, found) in numbers.into_iter().zip(wait_for_all(futures)) {
+                        assert_eq!(found.unwrap(), expected(number));
+                    }
+                });
+            }
+        });
+    }
+}
+
+/// A read that fails is told to the one who asked, with the file; later gets go on.
+#[test]
+fn an_error_reaches_the_one_who_asked() {
+    for inner in bodies() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = Arc::new(FaultDisk::new(inner, 3));
+        let path: &Path = directory.path();
+        let db = Db::open_in(environment(disk.clone()), path, options(true)).unwrap();
+        fill(&db);
+        let mut cold = ReadOptions::default();
+        cold.fill_cache = false;
+        let keyspace = db.default_keyspace();
+        // Opens the tables.
+        let numbers: Vec<u32> = (2..2000).step_by(20).collect();
+        let ask = || {
+            let futures = numbers.iter().map(|&number| keyspace.get_async(&key(number), &cold));
+            wait_for_all(futures.collect())
+        };
+        assert!(ask().iter().all(Result::is_ok));
+        disk.fail_at(disk.io_count(), Fault::Error(5), true);
+        let failed = ask();
+        assert!(disk.fired() > 0, "no fault has fired");
+        assert!(
+            failed.iter().any(|found| matches!(found, Err(Error::Io { .. }))),
+            "nobody was told"
+        );
+        disk.clear_faults();
+        for (&number, found) in numbers.iter().zip(ask()) {
+            assert_eq!(found.unwrap(), expected(number));
+        }
+    }
+}
+
+/// A dropped future holds up nobody, and closing answers or ends every other one.
+#[test]
+fn dropped_futures_and_a_closing_database_leave_nobody_waiting() {
+    for disk in bodies() {
+        for round in 0..10 {
+            let directory = tempfile::tempdir().unwrap();
+            let db = Db::open_in(environment(disk.clone()), directory.path(), options(true));
+            let db = db.unwrap();
+            fill(&db);
+            let ask = |from: u32| -> Vec<GetFuture> {
+                (0..500).map(|i| db.get_async(&key((from + i * 31) % KEYS))).collect()
+            };
+            drop(ask(round));
+            let futures = ask(round + 5);
+            let waiter = std::thread::spawn(move || wait_for_all(futures));
+            let late = db.default_keyspace().clone();
+            db.close().unwrap();
+            for (i, found) in waiter.join().unwrap().into_iter().enumerate() {
+                match found {
+                    Ok(found) => {
+                        let number = (round + 5 + i as u32 * 31) % KEYS;
+                        assert_eq!(found, expected(number));
+                    }
+                    Err(error) => assert!(matches!(error, Error::Closed), "{error}"),
+                }
+            }
+            let refused = wait_for_all(vec![late.get_async(&key(2), &ReadOptions::default())]);
+            assert!(matches!(refused[..], [Err(Error::Closed)]));
+        }
+    }
+}
+
+/// With manual background work nothing happens in another thread: the answer is there at once.
+#[test]
+fn in_manual_mode_the_caller_reads() {
+    let disk = SimDisk::new(5);
+    let mut options = options(false);
+    options.write_buffer_bytes = Some(64 << 10);
+    let db = Db::open_in(Environment::manual(Arc::new(disk)), "db", options).unwrap();
+    db.default_keyspace().put_with(b"oak", b"600", &WriteOptions::sync()).unwrap();
+    db.flush().unwrap();
+    let mut future = db.get_async(b"oak");
+    match Pin::new(&mut future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(found) => assert_eq!(found.unwrap().as_deref(), Some(&b"600"[..])),
+        Poll::Pending => panic!("it waits for a thread that there is not"),
+    }
+}
