@@ -115,8 +115,7 @@ fn many_in_flight_give_what_get_gives() {
             let db = Db::open_in(environment(disk.clone()), directory.path(), options(direct));
             let db = db.unwrap();
             fill(&db);
-            let mut cold = ReadOptions::default();
-            cold.fill_cache = false;
+            let cold = ReadOptions { fill_cache: false, ..ReadOptions::default() };
             for options in [ReadOptions::default(), cold] {
                 let numbers: Vec<u32> = (0..1000).map(|i| (i * 7919) % (KEYS + 50)).collect();
                 let keyspace = db.default_keyspace();
@@ -139,8 +138,7 @@ fn a_future_sees_the_moment_of_its_call() {
         let directory = tempfile::tempdir().unwrap();
         let db = Db::open_in(environment(disk), directory.path(), options(true)).unwrap();
         fill(&db);
-        let mut old = ReadOptions::default();
-        old.snapshot = Some(db.snapshot());
+        let old = ReadOptions { snapshot: Some(db.snapshot()), ..ReadOptions::default() };
         let numbers: Vec<u32> = (2..400).step_by(2).collect();
         let keyspace = db.default_keyspace();
         let before: Vec<_> =
@@ -190,8 +188,7 @@ fn an_error_reaches_the_one_who_asked() {
         let path: &Path = directory.path();
         let db = Db::open_in(environment(disk.clone()), path, options(true)).unwrap();
         fill(&db);
-        let mut cold = ReadOptions::default();
-        cold.fill_cache = false;
+        let cold = ReadOptions { fill_cache: false, ..ReadOptions::default() };
         let keyspace = db.default_keyspace();
         // Opens the tables.
         let numbers: Vec<u32> = (2..2000).step_by(20).collect();
