@@ -372,7 +372,7 @@ impl Block {
     /// Asks for the cache lines of the columns at once: one after the other they would be a miss each in a block that only DRAM
     /// holds. A large block's are too many, and it is searched by few of them.
     #[inline]
-    fn prefetch_columns(&self) {
+    pub(crate) fn prefetch_columns(&self) {
         let mut at = self.entries_bytes;
         let end = (self.bytes.len() as u32).min(at + 8 * 64);
         while at < end {
