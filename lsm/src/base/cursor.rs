@@ -4,6 +4,19 @@ use crate::base::error::Result;
 use crate::base::key::Tag;
 use crate::base::slice::PinnedSlice;
 
+/// Where a cursor is to go.
+#[derive(Clone, Copy, Debug)]
+pub enum Target<'a> {
+    /// To the first entry.
+    First,
+    /// To the last entry.
+    Last,
+    /// To the first entry at or after a key and a tag.
+    At(&'a [u8], Tag),
+    /// To the last entry whose user key is below a key.
+    Before(&'a [u8]),
+}
+
 /// A position in a sorted run of entries (user key ascending, tag descending).
 ///
 /// `key`, `tag`, `value` and `pin_value` may be called only while `valid`; the slices live until the next move. After an
@@ -31,4 +44,20 @@ pub trait EntryCursor {
     fn next(&mut self) -> Result<()>;
     /// Moves back by one entry. Only while valid.
     fn prev(&mut self) -> Result<()>;
+    /// Moves to where `target` says.
+    fn go(&mut self, target: Target<'_>) -> Result<()> {
+        match target {
+            Target::First => self.seek_to_first(),
+            Target::Last => self.seek_to_last(),
+            Target::At(key, tag) => self.seek(key, tag),
+            Target::Before(key) => self.seek_before(key),
+        }
+    }
+    /// Moves all of `cursors` to the same place. They may share their waiting: for the device, for memory.
+    fn go_all(cursors: &mut [Self], target: Target<'_>) -> Result<()>
+    where
+        Self: Sized,
+    {
+        cursors.iter_mut().try_for_each(|cursor| cursor.go(target))
+    }
 }

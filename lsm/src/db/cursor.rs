@@ -6,7 +6,7 @@ use crate::base::slice::PinnedSlice;
 use crate::db::engine::Engine;
 use crate::db::keyspace::{Keyspace, ReadOptions};
 use crate::db::snapshot::Snapshot;
-use crate::file::table_cursor::{ReadAhead, TableCursorOptions};
+use crate::file::table_cursor::{Bounds, ReadAhead, TableCursorOptions};
 use crate::version::level_cursor::LevelCursor;
 use crate::version::merge::MergeCursor;
 use crate::version::source::Source;
@@ -33,6 +33,11 @@ impl Engine {
 fn sources(view: &Arc<View>, keyspace: KeyspaceId, options: &ReadOptions) -> Result<Vec<Source>> {
     let read_ahead = if options.read_ahead { ReadAhead::Auto } else { ReadAhead::Off };
     let table_options = TableCursorOptions { fill_cache: options.fill_cache, read_ahead };
+    let is_bounded = options.lower_bound.is_some() || options.upper_bound.is_some();
+    let bounds = is_bounded.then(|| {
+        let (lower, upper) = (options.lower_bound.clone(), options.upper_bound.clone());
+        Arc::new(Bounds { lower, upper })
+    });
     let mut sources = Vec::with_capacity(16);
     for generation in view.generations() {
         if let Some(memtable) =
@@ -46,12 +51,15 @@ fn sources(view: &Arc<View>, keyspace: KeyspaceId, options: &ReadOptions) -> Res
     let above = |key: &[u8]| options.upper_bound.as_deref().is_some_and(|bound| key >= bound);
     for table in shape.level(0).tables() {
         if !below(&table.info().largest) && !above(&table.info().smallest) {
-            sources.push(Source::Table(Box::new(table.reader()?.cursor(table_options))));
+            let mut cursor = table.reader()?.cursor(table_options);
+            bounds.iter().for_each(|bounds| cursor.set_bounds(Arc::clone(bounds)));
+            sources.push(Source::Table(Box::new(cursor)));
         }
     }
     for (index, level) in shape.levels().iter().enumerate().skip(1) {
         if !level.is_empty() {
-            let cursor = LevelCursor::over_level(Arc::clone(shape), index, table_options);
+            let mut cursor = LevelCursor::over_level(Arc::clone(shape), index, table_options);
+            bounds.iter().for_each(|bounds| cursor.set_bounds(Arc::clone(bounds)));
             sources.push(Source::Level(Box::new(cursor)));
         }
     }

@@ -162,6 +162,12 @@ impl TableReader {
         Ok(info)
     }
 
+    /// Asks the CPU for the part of the index that a search for `key` will read.
+    #[inline]
+    pub(crate) fn prefetch_index(&self, key: &[u8]) {
+        self.top.prefetch(key);
+    }
+
     /// Asks the CPU for the filter line that [`may_contain`](Self::may_contain) will read.
     #[inline]
     pub fn prefetch_filter(&self, hash: u64) {
@@ -262,7 +268,7 @@ impl TableReader {
             .ok_or_else(|| self.ends_early(handle))?;
         let block = Arc::new(self.decode(handle, stored, Vec::new())?);
         if fill_cache {
-            self.cache.insert(self.table_id, handle.offset, Arc::clone(&block));
+            self.keep(handle, &block);
         }
         Ok(block)
     }
@@ -318,6 +324,15 @@ impl TableReader {
             Some(block) => Ok(block),
             None => self.load(handle).map(Arc::new),
         }
+    }
+
+    /// The block, from the file: whoever calls has asked the cache.
+    pub(crate) fn fetch(&self, handle: BlockHandle, fill_cache: bool) -> Result<Arc<Block>> {
+        let block = Arc::new(self.load(handle)?);
+        if fill_cache {
+            self.keep(handle, &block);
+        }
+        Ok(block)
     }
 
     /// Keeps a block that a cursor has read by itself.

@@ -40,6 +40,9 @@ const FOOTER_BYTES: usize = 8;
 /// A line whose largest error is above this is not used.
 const LINE_ERROR_MAX: usize = 512;
 
+/// Cache lines of heads asked for ahead of a search; a wider window is searched from its middle and profits less.
+const PREFETCH_LINES_MAX: usize = 8;
+
 /// Where a block lies in its table, frame included.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct BlockHandle {
@@ -176,6 +179,41 @@ impl Index {
     /// Bytes of the buffer that it shares; a partition has it alone.
     pub fn partition_bytes(&self) -> usize {
         self.bytes.capacity()
+    }
+
+    /// Asks the CPU for what [`search`](Self::search) will read first: the heads where the line points and the offsets there.
+    #[inline]
+    pub fn prefetch(&self, key: &[u8]) {
+        let prefix = self.prefix.len();
+        let Some(line) = &self.line else { return };
+        if !key.starts_with(&self.prefix) {
+            return;
+        }
+        let guess = line.position(head(key, prefix)).min(self.count - 1);
+        let low = guess.saturating_sub(line.error + 1);
+        let high = (guess + line.error + 2).min(self.count);
+        let end = self.start + high * 8;
+        let mut at = self.start + low * 8;
+        for _ in 0..PREFETCH_LINES_MAX {
+            if at >= end {
+                break;
+            }
+            self.prefetch_at(at);
+            at += 64;
+        }
+        self.prefetch_at(self.start + self.count * 8 + (self.count + 1) * 4 + guess * 4);
+    }
+
+    #[inline]
+    fn prefetch_at(&self, at: usize) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a prefetch is a hint; it never faults.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(self.bytes.as_ptr().wrapping_add(at).cast());
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = at;
     }
 
     /// Number of the first entry whose separator is not below `key`: the only block that can hold it. `None` if `key` is

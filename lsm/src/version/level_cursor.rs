@@ -1,10 +1,10 @@
 //! A cursor over a sorted level: its disjoint tables one after the other, each opened when it is reached.
 
-use crate::base::cursor::EntryCursor;
+use crate::base::cursor::{EntryCursor, Target};
 use crate::base::error::Result;
 use crate::base::key::Tag;
 use crate::base::slice::PinnedSlice;
-use crate::file::table_cursor::{TableCursor, TableCursorOptions};
+use crate::file::table_cursor::{Bounds, TableCursor, TableCursorOptions};
 use crate::version::shape::Shape;
 use crate::version::table::Table;
 use std::sync::Arc;
@@ -40,6 +40,7 @@ impl Tables {
 pub struct LevelCursor {
     tables: Tables,
     options: TableCursorOptions,
+    bounds: Option<Arc<Bounds>>,
     index: usize,
     current: Option<TableCursor>,
 }
@@ -47,17 +48,55 @@ pub struct LevelCursor {
 impl LevelCursor {
     /// Over all tables of a sorted level.
     pub fn over_level(shape: Arc<Shape>, level: usize, options: TableCursorOptions) -> LevelCursor {
-        LevelCursor {
-            tables: Tables::Level(shape, level),
-            options,
-            index: usize::MAX,
-            current: None,
-        }
+        LevelCursor::new(Tables::Level(shape, level), options)
     }
 
     /// Over sorted, disjoint tables.
     pub fn over_tables(tables: Vec<Arc<Table>>, options: TableCursorOptions) -> LevelCursor {
-        LevelCursor { tables: Tables::List(tables), options, index: usize::MAX, current: None }
+        LevelCursor::new(Tables::List(tables), options)
+    }
+
+    fn new(tables: Tables, options: TableCursorOptions) -> LevelCursor {
+        LevelCursor { tables, options, bounds: None, index: usize::MAX, current: None }
+    }
+
+    /// Reads nothing ahead beyond these bounds.
+    pub fn set_bounds(&mut self, bounds: Arc<Bounds>) {
+        self.bounds = Some(bounds);
+    }
+
+    /// Opens the only table where `target` can lie, without a move in it; none if there is no such table.
+    pub fn choose(&mut self, target: Target<'_>) -> Result<()> {
+        let tables = self.tables.list();
+        let index = match target {
+            Target::First => 0,
+            Target::Last => tables.len().wrapping_sub(1),
+            Target::At(key, _) => self.tables.lower_bound(key),
+            Target::Before(key) => {
+                let index = self.tables.lower_bound(key);
+                let begins_below =
+                    tables.get(index).is_some_and(|table| &table.info().smallest[..] < key);
+                if begins_below { index } else { index.wrapping_sub(1) }
+            }
+        };
+        self.open(index).map(drop)
+    }
+
+    /// The cursor in the chosen table.
+    #[inline]
+    pub fn chosen(&mut self) -> Option<&mut TableCursor> {
+        self.current.as_mut()
+    }
+
+    /// Finishes the move for which the table was chosen and the cursor in it was aimed.
+    pub fn land(&mut self, target: Target<'_>) -> Result<()> {
+        if let Some(cursor) = &mut self.current {
+            cursor.land(target)?;
+        }
+        match target {
+            Target::First | Target::At(..) => self.skip_forward(),
+            Target::Last | Target::Before(_) => self.skip_backward(),
+        }
     }
 
     /// Makes the cursor of table `index` the current one; false past either end.
@@ -67,7 +106,11 @@ impl LevelCursor {
         }
         self.current = None;
         let Some(table) = self.tables.list().get(index) else { return Ok(false) };
-        self.current = Some(table.reader()?.cursor(self.options));
+        let mut cursor = table.reader()?.cursor(self.options);
+        if let Some(bounds) = &self.bounds {
+            cursor.set_bounds(Arc::clone(bounds));
+        }
+        self.current = Some(cursor);
         self.index = index;
         Ok(true)
     }
@@ -129,43 +172,27 @@ impl EntryCursor for LevelCursor {
     }
 
     fn seek_to_first(&mut self) -> Result<()> {
-        if self.open(0)?
-            && let Some(cursor) = &mut self.current
-        {
-            cursor.seek_to_first()?;
-        }
-        self.skip_forward()
+        self.go(Target::First)
     }
 
     fn seek_to_last(&mut self) -> Result<()> {
-        let last = self.tables.list().len().wrapping_sub(1);
-        if self.open(last)?
-            && let Some(cursor) = &mut self.current
-        {
-            cursor.seek_to_last()?;
-        }
-        self.skip_backward()
+        self.go(Target::Last)
     }
 
     fn seek(&mut self, key: &[u8], tag: Tag) -> Result<()> {
-        let index = self.tables.lower_bound(key);
-        if self.open(index)?
-            && let Some(cursor) = &mut self.current
-        {
-            cursor.seek(key, tag)?;
-        }
-        self.skip_forward()
+        self.go(Target::At(key, tag))
     }
 
     fn seek_before(&mut self, key: &[u8]) -> Result<()> {
-        // The table that may hold `key` can begin at it; then the entry before is the last one of the table before.
-        let index = self.tables.lower_bound(key).min(self.tables.list().len().wrapping_sub(1));
-        if self.open(index)?
-            && let Some(cursor) = &mut self.current
-        {
-            cursor.seek_before(key)?;
+        self.go(Target::Before(key))
+    }
+
+    fn go(&mut self, target: Target<'_>) -> Result<()> {
+        self.choose(target)?;
+        if let Some(cursor) = &mut self.current {
+            cursor.aim(target)?;
         }
-        self.skip_backward()
+        self.land(target)
     }
 
     #[inline]

@@ -28,7 +28,7 @@
 //! 3. One source is passed through as it is.
 //! 4. After an error the cursor is not valid until the next seek.
 
-use crate::base::cursor::EntryCursor;
+use crate::base::cursor::{EntryCursor, Target};
 use crate::base::error::Result;
 use crate::base::key::{self, Tag};
 use crate::base::slice::PinnedSlice;
@@ -99,16 +99,10 @@ impl<C: EntryCursor> MergeCursor<C> {
         &self.sources[self.winner()]
     }
 
-    /// Moves every source with `place` and plays the whole tree.
-    fn place_all(
-        &mut self,
-        direction: Direction,
-        mut place: impl FnMut(&mut C) -> Result<()>,
-    ) -> Result<()> {
+    /// Moves all sources together and plays the whole tree.
+    fn place_all(&mut self, direction: Direction, target: Target<'_>) -> Result<()> {
         self.valid = false;
-        for source in &mut self.sources {
-            place(source)?;
-        }
+        C::go_all(&mut self.sources, target)?;
         self.direction = direction;
         self.play_all();
         Ok(())
@@ -286,19 +280,19 @@ impl<C: EntryCursor> EntryCursor for MergeCursor<C> {
     }
 
     fn seek_to_first(&mut self) -> Result<()> {
-        self.place_all(Direction::Forward, C::seek_to_first)
+        self.place_all(Direction::Forward, Target::First)
     }
 
     fn seek_to_last(&mut self) -> Result<()> {
-        self.place_all(Direction::Backward, C::seek_to_last)
+        self.place_all(Direction::Backward, Target::Last)
     }
 
     fn seek(&mut self, key: &[u8], tag: Tag) -> Result<()> {
-        self.place_all(Direction::Forward, |source| source.seek(key, tag))
+        self.place_all(Direction::Forward, Target::At(key, tag))
     }
 
     fn seek_before(&mut self, key: &[u8]) -> Result<()> {
-        self.place_all(Direction::Backward, |source| source.seek_before(key))
+        self.place_all(Direction::Backward, Target::Before(key))
     }
 
     #[inline]

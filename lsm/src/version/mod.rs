@@ -3,6 +3,7 @@
 pub mod level;
 pub mod level_cursor;
 pub mod merge;
+pub mod seek;
 pub mod set;
 pub mod shape;
 pub mod source;

@@ -1,13 +1,14 @@
 //! One sorted source of a merge: a memtable, a table or a sorted level. An enum, so that a step is a jump and not a
 //! virtual call.
 
-use crate::base::cursor::EntryCursor;
+use crate::base::cursor::{EntryCursor, Target};
 use crate::base::error::Result;
 use crate::base::key::Tag;
 use crate::base::slice::PinnedSlice;
 use crate::file::table_cursor::TableCursor;
 use crate::mem::memtable_cursor::MemtableCursor;
 use crate::version::level_cursor::LevelCursor;
+use crate::version::seek;
 
 /// A source of entries.
 #[derive(Debug)]
@@ -79,5 +80,10 @@ impl EntryCursor for Source {
     #[inline]
     fn prev(&mut self) -> Result<()> {
         each!(self, cursor => cursor.prev())
+    }
+
+    #[inline]
+    fn go_all(sources: &mut [Source], target: Target<'_>) -> Result<()> {
+        seek::seek_all(sources, target)
     }
 }

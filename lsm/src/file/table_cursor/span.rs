@@ -5,10 +5,11 @@ use crate::base::limits::IO_ALIGN;
 use crate::file::table_reader::TableReader;
 use crate::format::index::BlockHandle;
 use crate::io::{AlignedBuffer, read_full};
+use std::ops::Range;
 
-/// Neighbouring blocks before the read-ahead starts.
-const WARM_AFTER: u32 = 2;
-const BYTES_MIN: u64 = 16 << 10;
+/// Moves to a neighbouring block before the read-ahead starts.
+const WARM_AFTER: u32 = 1;
+const BYTES_MIN: u64 = 32 << 10;
 const BYTES_MAX: u64 = 256 << 10;
 
 /// The bytes read ahead, and how much to read next.
@@ -23,6 +24,7 @@ pub(super) struct Span {
 
 impl Span {
     /// Takes note of a move to another block.
+    #[inline]
     pub(super) fn note(&mut self, neighbour: bool) {
         if neighbour {
             self.sequential = self.sequential.saturating_add(1);
@@ -36,18 +38,14 @@ impl Span {
         self.sequential >= WARM_AFTER
     }
 
-    /// The stored bytes of a block, from the span or by reading the next one.
-    pub(super) fn read(
-        &mut self,
-        table: &TableReader,
-        handle: BlockHandle,
-        backward: bool,
-    ) -> Result<&[u8]> {
-        if self.place(handle).is_none() {
-            self.fill(table, handle, backward)?;
-        }
-        let place = self.place(handle);
-        match (&self.buffer, place) {
+    /// True if the whole block has been read ahead.
+    pub(super) fn holds(&self, handle: BlockHandle) -> bool {
+        self.place(handle).is_some()
+    }
+
+    /// The stored bytes of a block that was read ahead.
+    pub(super) fn stored(&self, table: &TableReader, handle: BlockHandle) -> Result<&[u8]> {
+        match (&self.buffer, self.place(handle)) {
             (Some(buffer), Some(at)) => Ok(&buffer[at..at + handle.bytes as usize]),
             _ => Err(table.ends_early(handle)),
         }
@@ -60,15 +58,29 @@ impl Span {
         (handle.end() <= self.start + buffer.len() as u64).then_some(at as usize)
     }
 
-    fn fill(&mut self, table: &TableReader, handle: BlockHandle, backward: bool) -> Result<()> {
-        self.next_bytes = (self.next_bytes * 2).clamp(BYTES_MIN, BYTES_MAX);
-        let wanted = self.next_bytes.max(u64::from(handle.bytes));
-        let (mut start, mut end) = if backward {
-            (handle.end().saturating_sub(wanted), handle.end())
+    /// True if the block touches what was read ahead: the scan has used that up.
+    fn adjoins(&self, handle: BlockHandle) -> bool {
+        let end = self.start + self.buffer.as_ref().map_or(0, |buffer| buffer.len() as u64);
+        u64::from(handle.offset) <= end && handle.end() >= self.start
+    }
+
+    /// Reads the block and what follows it (or comes before it), inside `reach`.
+    pub(super) fn fill(
+        &mut self,
+        table: &TableReader,
+        handle: BlockHandle,
+        backward: bool,
+        reach: Range<u64>,
+    ) -> Result<()> {
+        // Where cached blocks were in between, little of a longer read would be used.
+        let before = if self.adjoins(handle) { self.next_bytes } else { 0 };
+        self.next_bytes = (before * 2).clamp(BYTES_MIN, BYTES_MAX);
+        let (mut start, mut end) = (u64::from(handle.offset), handle.end());
+        if backward {
+            start = start.min(end.saturating_sub(self.next_bytes).max(reach.start));
         } else {
-            let start = u64::from(handle.offset);
-            (start, (start + wanted).min(table.data_end()))
-        };
+            end = end.max((start + self.next_bytes).min(reach.end));
+        }
         if table.direct() {
             let align = IO_ALIGN as u64;
             (start, end) = (start / align * align, end.next_multiple_of(align));
