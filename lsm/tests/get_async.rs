@@ -225,10 +225,13 @@ fn dropped_futures_and_a_closing_database_leave_nobody_waiting() {
             };
             drop(ask(round));
             let futures = ask(round + 5);
-            let waiter = std::thread::spawn(move || wait_for_all(futures));
             let late = db.default_keyspace().clone();
-            db.close().unwrap();
-            for (i, found) in waiter.join().unwrap().into_iter().enumerate() {
+            let results = std::thread::scope(|scope| {
+                let waiter = scope.spawn(move || wait_for_all(futures));
+                db.close().unwrap();
+                waiter.join().unwrap()
+            });
+            for (i, found) in results.into_iter().enumerate() {
                 match found {
                     Ok(found) => {
                         let number = (round + 5 + i as u32 * 31) % KEYS;

@@ -143,7 +143,18 @@ impl TableCursor {
                 true
             }
         };
+        if self.aimed {
+            self.table.prefetch_place(self.index().handle(self.at_block));
+        }
         Ok(())
+    }
+
+    /// After `aim`: asks the CPU for the block, if the cache has it.
+    #[inline]
+    pub(crate) fn prefetch_cached(&self) {
+        if self.aimed {
+            self.table.prefetch_cached(self.index().handle(self.at_block));
+        }
     }
 
     /// After `aim`: takes the block from the cache, or says where it is to be read; [`hold`](Self::hold) brings it then. `None` too

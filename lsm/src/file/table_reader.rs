@@ -221,12 +221,6 @@ impl TableReader {
         self.cache.get(self.table_id, handle.offset)
     }
 
-    /// Asks the CPU for what [`locate`](Self::locate) will look at.
-    #[inline]
-    pub fn prefetch_index(&self, key: &[u8]) {
-        self.top.prefetch(key);
-    }
-
     /// Asks the CPU for the place of a block in the cache.
     #[inline]
     pub fn prefetch_place(&self, handle: BlockHandle) {

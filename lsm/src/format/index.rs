@@ -189,7 +189,7 @@ impl Index {
         if !key.starts_with(&self.prefix) {
             return;
         }
-        let guess = line.position(head(key, prefix)).min(self.count - 1);
+        let guess = line.position(head(key, prefix)).min(self.count.saturating_sub(1));
         let low = guess.saturating_sub(line.error + 1);
         let high = (guess + line.error + 2).min(self.count);
         let end = self.start + high * 8;
@@ -198,22 +198,11 @@ impl Index {
             if at >= end {
                 break;
             }
-            self.prefetch_at(at);
+            prefetch(self.bytes.as_ptr().wrapping_add(at));
             at += 64;
         }
-        self.prefetch_at(self.start + self.count * 8 + (self.count + 1) * 4 + guess * 4);
-    }
-
-    #[inline]
-    fn prefetch_at(&self, at: usize) {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: a prefetch is a hint; it never faults.
-        unsafe {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T0>(self.bytes.as_ptr().wrapping_add(at).cast());
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = at;
+        let offsets = self.start + self.count * 8 + (self.count + 1) * 4;
+        prefetch(self.bytes.as_ptr().wrapping_add(offsets + guess * 4));
     }
 
     /// Number of the first entry whose separator is not below `key`: the only block that can hold it. `None` if `key` is
@@ -241,19 +230,6 @@ impl Index {
             found = self.search_equal_heads(found, wanted, &key[prefix..]);
         }
         (found < self.count).then_some(found)
-    }
-
-    /// Asks the CPU for the heads that [`search`](Self::search) will compare, where the line says where they are.
-    #[inline]
-    pub fn prefetch(&self, key: &[u8]) {
-        let Some(line) = &self.line else { return };
-        if !key.starts_with(&self.prefix) || self.count == 0 {
-            return;
-        }
-        let guess = line.position(head(key, self.prefix.len())).min(self.count - 1);
-        let heads = self.bytes.as_ptr().wrapping_add(self.start);
-        prefetch(heads.wrapping_add(guess * 8));
-        prefetch(heads.wrapping_add(self.count * 8 + (self.count + 1) * 4 + guess * 4));
     }
 
     /// First entry in `low..high` whose head is not below `wanted`, or `high`.

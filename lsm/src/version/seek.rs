@@ -48,6 +48,11 @@ pub(super) fn seek_all(sources: &mut [Source], target: Target<'_>) -> Result<()>
             Source::Level(level) => level.chosen().map_or(Ok(()), |table| table.aim(target))?,
         }
     }
+    for source in sources.iter_mut() {
+        if let Some(table) = table_of(source) {
+            table.prefetch_cached();
+        }
+    }
     let mut missing: Vec<Missing> = Vec::new();
     for (number, source) in sources.iter_mut().enumerate() {
         if let Some(handle) = table_of(source).and_then(TableCursor::look_up) {
