@@ -23,18 +23,24 @@ pub(crate) fn missing_key_of(number: u64) -> [u8; KEY_BYTES] {
 #[derive(Clone, Debug)]
 pub(crate) struct Random(u64);
 
+/// The output function of splitmix64.
+#[inline]
+fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
 impl Random {
+    /// Begins far from where any other seed does: neighbouring states would draw each other's numbers.
     pub(crate) fn new(seed: u64) -> Random {
-        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        Random(mix(seed.wrapping_add(0x1234_5678_9abc_def1)))
     }
 
     #[inline]
     pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        mix(self.0)
     }
 
     #[inline]
@@ -88,5 +94,19 @@ impl Sink {
     /// Keeps the compiler from leaving the work out.
     pub(crate) fn close(self) {
         std::hint::black_box(self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_do_not_share_their_numbers() {
+        let draw = |seed| {
+            let mut random = Random::new(seed);
+            (0..1000).map(|_| random.next()).collect::<std::collections::HashSet<_>>()
+        };
+        assert!((1..20).all(|seed| draw(0).is_disjoint(&draw(seed))));
     }
 }
