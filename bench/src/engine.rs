@@ -38,7 +38,11 @@ pub(crate) fn look(path: &Path) -> Result<Directory, Failure> {
     for entry in entries {
         let name = entry.map_err(cannot)?.file_name();
         let name = name.to_string_lossy();
-        if treering_lsm::file::name::parse(&name).is_none() {
+        let kind = lsm::file::name::parse(&name);
+        if kind == Some(lsm::file::name::FileKind::Notes) {
+            continue;
+        }
+        if kind.is_none() {
             return Err(format!(
                 "--db={}: holds {name:?}, which is not of Treering; choose an empty directory",
                 path.display()
@@ -219,6 +223,7 @@ pub(crate) struct LevelStats {
     pub(crate) write_bytes: u64,
     pub(crate) moved_bytes: u64,
     pub(crate) time: Duration,
+    pub(crate) cpu: Duration,
     pub(crate) keys_in: u64,
     pub(crate) keys_dropped: u64,
 }
@@ -236,6 +241,7 @@ impl From<lsm::Stats> for Stats {
             write_bytes: level.write_bytes,
             moved_bytes: level.moved_bytes,
             time: level.time,
+            cpu: level.cpu,
             keys_in: level.keys_in,
             keys_dropped: level.keys_dropped,
         };

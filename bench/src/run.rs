@@ -104,6 +104,7 @@ impl Session<'_> {
     fn open(&mut self) -> Result<(), Failure> {
         let start = Instant::now();
         self.engine = Some(Engine::open(self.settings)?);
+        crate::report::notes::write(&self.settings.directory)?;
         if self.settings.flags.report_open_timing {
             println!("OpenDb:     {} milliseconds", start.elapsed().as_secs_f64() * 1e3);
         }

@@ -2,7 +2,7 @@
 //!
 //! tools/benchmark.sh greps for `^Uptime(secs)`, `^Cumulative writes`, `^Cumulative stall`, `^Stalls(count)`,
 //! `^Cumulative compaction`, `^Flush(GB)`, `^ Sum` and `^Blob file count` and counts columns, so the columns are those
-//! of RocksDB up to 11.4. Where Treering has nothing to say (blobs, ingested files, processor time of compactions) the
+//! of RocksDB up to 11.4. Where Treering has nothing to say (blobs, ingested files) the
 //! column says 0; commit groups are not counted and left out.
 
 use crate::engine::Stats;
@@ -20,6 +20,7 @@ struct Work {
     write: u64,
     moved: u64,
     time: Duration,
+    cpu: Duration,
     compactions: u64,
     keys_in: u64,
     keys_dropped: u64,
@@ -63,6 +64,7 @@ impl StatsText {
                     write: level.write_bytes,
                     moved: level.moved_bytes,
                     time: level.time,
+                    cpu: level.cpu,
                     compactions: level.compactions,
                     keys_in: level.keys_in,
                     keys_dropped: level.keys_dropped,
@@ -231,6 +233,7 @@ impl Work {
             write: bytes(self.write, other.write),
             moved: bytes(self.moved, other.moved),
             time: time(self.time, other.time),
+            cpu: time(self.cpu, other.cpu),
             compactions: bytes(self.compactions, other.compactions),
             keys_in: bytes(self.keys_in, other.keys_in),
             keys_dropped: bytes(self.keys_dropped, other.keys_dropped),
@@ -287,7 +290,7 @@ fn level_line(
         gb(work.moved),
         rate(read),
         rate(work.write),
-        0.0,
+        work.cpu.as_secs_f64(),
         work.compactions,
         human_number(work.keys_in),
         human_number(work.keys_dropped),

@@ -7,6 +7,7 @@ pub(crate) mod histogram;
 pub(crate) mod json;
 pub(crate) mod local_time;
 pub(crate) mod memory;
+pub(crate) mod notes;
 pub(crate) mod repeats;
 pub(crate) mod result;
 pub(crate) mod thread_stats;

@@ -10,6 +10,10 @@ pub trait Clock: Send + Sync + Debug {
     fn now(&self) -> Duration;
     /// Returns after about `duration`.
     fn sleep(&self, duration: Duration);
+    /// CPU time that the calling thread has used; for the statistics only. Zero on a clock that is not the machine's.
+    fn thread_cpu(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// The machine's monotonic clock.
@@ -40,6 +44,16 @@ impl Clock for SystemClock {
     #[allow(clippy::disallowed_methods, reason = "this file owns the clock")]
     fn sleep(&self, duration: Duration) {
         std::thread::sleep(duration);
+    }
+
+    fn thread_cpu(&self) -> Duration {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: the call writes into the timespec and nowhere else.
+        let failed = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) } != 0;
+        if failed {
+            return Duration::ZERO;
+        }
+        Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
     }
 }
 

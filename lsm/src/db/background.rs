@@ -247,11 +247,13 @@ impl Engine {
         for (id, memtable) in
             frozen.generation.memtables().filter(|(_, memtable)| !memtable.is_empty())
         {
-            let started = self.environment.clock.now();
+            let clock = &self.environment.clock;
+            let (started, cpu_before) = (clock.now(), clock.thread_cpu());
             let options = &keyspaces[id.0 as usize].options;
             let flushed = flush(&self.jobs, id, options, memtable, self.snapshots.list());
             let (tables, mut work) = flushed.inspect_err(|_| self.remove_tables(&edit))?;
-            work.time = self.environment.clock.now() - started;
+            work.time = clock.now() - started;
+            work.cpu = clock.thread_cpu().saturating_sub(cpu_before);
             edit.added.extend(tables.into_iter().map(|info| (id, 0, info)));
             done.push((id, work));
         }
@@ -380,7 +382,8 @@ impl Engine {
     }
 
     fn merge_or_move(&self, plan: &Plan) -> Result<()> {
-        let started = self.environment.clock.now();
+        let clock = &self.environment.clock;
+        let (started, cpu_before) = (clock.now(), clock.thread_cpu());
         let (added, mut work): (Vec<TableInfo>, LevelWork) = if plan.is_move {
             let infos: Vec<_> = plan.inputs.iter().map(|(_, table)| table.info().clone()).collect();
             let moved_bytes = infos.iter().map(|info| info.file_bytes).sum();
@@ -389,7 +392,8 @@ impl Engine {
             let skip = planted(Bug::SnapshotsIgnored);
             compact(&self.jobs, plan, if skip { Vec::new() } else { self.snapshots.list() })?
         };
-        work.time = self.environment.clock.now() - started;
+        work.time = clock.now() - started;
+        work.cpu = clock.thread_cpu().saturating_sub(cpu_before);
         let (id, output_level) = (plan.keyspace, plan.output_level as u8);
         let inputs = plan.inputs.iter();
         let edit = VersionEdit {

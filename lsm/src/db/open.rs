@@ -272,6 +272,7 @@ fn look(disk: &Arc<dyn Disk>, directory: &Path) -> Result<Found> {
         match name::parse(name) {
             // Making a database writes these before CURRENT, and nothing else.
             Some(FileKind::Lock | FileKind::Manifest(_) | FileKind::Temporary) => {}
+            Some(FileKind::Notes) => {}
             Some(_) => {
                 return Ok(Found::Foreign(format!(
                     "{name} is there but CURRENT is missing; restore CURRENT from a checkpoint, or move the files away"

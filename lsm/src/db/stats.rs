@@ -65,6 +65,8 @@ pub struct LevelStats {
     pub moved_bytes: u64,
     /// Their wall time.
     pub time: Duration,
+    /// Their CPU time.
+    pub cpu: Duration,
     /// Entries they read.
     pub keys_in: u64,
     /// Entries they dropped.
@@ -240,6 +242,7 @@ fn level_stats(level: usize, files: u64, bytes: u64, score: f64, work: &LevelWor
         moves: work.moves,
         moved_bytes: work.moved_bytes,
         time: work.time,
+        cpu: work.cpu,
         keys_in: work.keys_in,
         keys_dropped: work.keys_dropped,
         tombstones_dropped: work.tombstones_dropped,

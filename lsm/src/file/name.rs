@@ -8,6 +8,7 @@
 //! 000003.wal        WAL segment, slot 3 (recycled in place)
 //! RING              the newest WAL bytes, mapped shared
 //! BALLAST           reserve that is given up when the disk is full
+//! LOG               notes of a program that runs the database (db_bench); the engine lets it be
 //! *.tmp             half-made; removed at open
 //! ```
 
@@ -23,6 +24,9 @@ pub const CURRENT: &str = "CURRENT";
 pub const RING: &str = "RING";
 /// Name of the reserve file.
 pub const BALLAST: &str = "BALLAST";
+
+/// Name of a file that a program may keep notes in.
+pub const LOG: &str = "LOG";
 
 /// What a file of the directory is, from its name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -41,6 +45,8 @@ pub enum FileKind {
     Table(FileNumber),
     /// `n.wal`, a segment slot.
     Wal(u64),
+    /// `LOG`.
+    Notes,
     /// Something half-made.
     Temporary,
 }
@@ -67,6 +73,7 @@ pub fn parse(name: &str) -> Option<FileKind> {
         CURRENT => return Some(FileKind::Current),
         RING => return Some(FileKind::Ring),
         BALLAST => return Some(FileKind::Ballast),
+        LOG => return Some(FileKind::Notes),
         _ => {}
     }
     let number = |text: &str| -> Option<u64> {

@@ -24,6 +24,8 @@ pub struct LevelWork {
     pub moved_bytes: u64,
     /// Wall time.
     pub time: Duration,
+    /// CPU time of the thread that did it.
+    pub cpu: Duration,
     /// Entries read.
     pub keys_in: u64,
     /// Entries that nobody could see any more.
@@ -51,6 +53,7 @@ impl LevelWork {
         self.moves += other.moves;
         self.moved_bytes += other.moved_bytes;
         self.time += other.time;
+        self.cpu += other.cpu;
         self.keys_in += other.keys_in;
         self.keys_dropped += other.keys_dropped;
         self.tombstones_dropped += other.tombstones_dropped;
