@@ -35,7 +35,9 @@ pub fn check_directory(directory: &Path, stats: &Stats) -> Result<u64, Failure> 
             Some(FileKind::Lock | FileKind::Current | FileKind::Ring | FileKind::Ballast) => {
                 "other"
             }
-            Some(FileKind::Temporary) | None => return Err(format!("{name} was left behind")),
+            Some(FileKind::Temporary | FileKind::Notes) | None => {
+                return Err(format!("{name} was left behind"));
+            }
         };
         *counts.entry(kind).or_default() += 1;
     }

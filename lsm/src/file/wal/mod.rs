@@ -257,6 +257,9 @@ impl Wal {
             return Ok(());
         }
         let result = self.sync(self.appended_lsn());
+        if result.is_ok() {
+            self.remove_spares();
+        }
         self.abandon();
         result
     }

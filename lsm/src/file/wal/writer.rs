@@ -250,6 +250,12 @@ impl Wal {
         unlink(&*self.disk, surplus.iter().map(|slot| slot.file.path().to_owned()));
     }
 
+    /// Removes the files kept for reuse: a database at rest takes no space for writes to come.
+    pub(super) fn remove_spares(&self) {
+        let spares = std::mem::take(&mut self.writer.lock().spares);
+        unlink(&*self.disk, spares.iter().map(|slot| slot.file.path().to_owned()));
+    }
+
     /// Size that the newest segment's file has when `ahead` bytes behind the written ones are zeros.
     fn size_ahead(&self, segment: &Segment, ahead: u64) -> u64 {
         let used = self.drained.0.load(Ordering::Relaxed).saturating_sub(segment.base);
