@@ -20,12 +20,12 @@
 //! At most [`DEPTH`] reads are in flight; gets above that wait in the inbox, whose length is the number of futures that callers keep.
 //! In manual mode, and under the model checkers, there is no reactor: the caller reads.
 
-use crate::base::error::{Error, Result};
+use crate::base::error::Result;
 use crate::base::hash::key_hash;
 use crate::base::key::{KeyspaceId, SequenceNumber};
 use crate::base::sync::{Condvar, Mutex};
 use crate::db::engine::Engine;
-use crate::db::get_future::{Found, GetFuture, Promise};
+use crate::db::get_future::{GetFuture, Promise};
 use crate::db::keyspace::ReadOptions;
 use crate::db::read::{Looked, Progress};
 use crate::db::snapshot::Snapshot;
@@ -299,46 +299,24 @@ impl Engine {
         if self.is_manual() || cfg!(any(loom, shuttle)) {
             return GetFuture::known(self.get(keyspace, key, snapshot, options.fill_cache));
         }
-        match self.look_in_memory(keyspace, key, snapshot) {
-            Ok(Some(found)) => GetFuture::known(Ok(found)),
-            Err(error) => GetFuture::known(Err(error)),
-            Ok(None) => self.get_cold(keyspace, key, snapshot, options),
-        }
+        self.look_and_submit(keyspace, key, snapshot, options)
+            .unwrap_or_else(|error| GetFuture::known(Err(error)))
     }
 
-    /// The answer, if it needs no block that is not cached.
-    fn look_in_memory(
-        &self,
-        keyspace: KeyspaceId,
-        key: &[u8],
-        snapshot: Option<SequenceNumber>,
-    ) -> Result<Option<Option<crate::base::slice::PinnedSlice>>> {
-        self.health.check_open()?;
-        let (view, sequence) = self.current.read(snapshot);
-        let looked = Progress::default().look(&view, keyspace, key, key_hash(key), sequence)?;
-        Ok(match looked {
-            Looked::Known(found) => Some(found),
-            Looked::Wants(..) => None,
-        })
-    }
-
-    /// Begins anew with a view that can be held for longer, and hands the get to the reactor.
-    fn get_cold(
+    fn look_and_submit(
         &self,
         keyspace: KeyspaceId,
         key: &[u8],
         snapshot: Option<SequenceNumber>,
         options: &ReadOptions,
-    ) -> GetFuture {
-        let view = self.current.view_full();
-        let sequence = snapshot.unwrap_or_else(|| self.current.visible());
+    ) -> Result<GetFuture> {
+        self.health.check_open()?;
+        let (view, sequence) = self.current.read(snapshot);
         let hash = key_hash(key);
         let mut progress = Progress::default();
-        let looked: Result<Looked> = progress.look(&view, keyspace, key, hash, sequence);
-        let (reader, handle) = match looked {
-            Ok(Looked::Wants(reader, handle)) => (reader, handle),
-            Ok(Looked::Known(found)) => return GetFuture::known(Ok(found)),
-            Err(error) => return GetFuture::known(Err::<_, Error>(error) as Found),
+        let (reader, handle) = match progress.look(&view, keyspace, key, hash, sequence)? {
+            Looked::Known(found) => return Ok(GetFuture::known(Ok(found))),
+            Looked::Wants(reader, handle) => (reader, handle),
         };
         let (future, promise) = GetFuture::promised();
         let get = ColdGet {
@@ -347,7 +325,7 @@ impl Engine {
             hash,
             sequence,
             fill_cache: options.fill_cache,
-            view,
+            view: Arc::clone(&view),
             progress,
             reader,
             handle,
@@ -355,6 +333,6 @@ impl Engine {
             _snapshot: options.snapshot.clone(),
         };
         self.reactor.submit(&self.environment.disk, &self.pool, get);
-        future
+        Ok(future)
     }
 }

@@ -48,6 +48,40 @@ thread_local! {
     static SCRATCH: RefCell<AlignedBuffer> = RefCell::new(AlignedBuffer::with_capacity(16 << 10));
 }
 
+/// Buffers of block requests that a thread keeps for the next ones, and the largest of them.
+const SPARES_MAX: usize = 64;
+const SPARE_BYTES_MAX: usize = 16 << 10;
+
+thread_local! {
+    /// Buffers of requests that were answered: a new one costs an allocation and a page of zeros.
+    static SPARES: RefCell<Vec<AlignedBuffer>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A buffer for a request; what is in it does not matter.
+fn take_buffer(length: usize) -> AlignedBuffer {
+    let spare = SPARES.with_borrow_mut(|spares| {
+        let at = spares.iter().rposition(|spare| spare.capacity() >= length)?;
+        Some(spares.swap_remove(at))
+    });
+    match spare {
+        Some(mut spare) => {
+            spare.set_length(length);
+            spare
+        }
+        None => AlignedBuffer::zeroed(length),
+    }
+}
+
+fn give_back(buffer: AlignedBuffer) {
+    if buffer.capacity() <= SPARE_BYTES_MAX {
+        SPARES.with_borrow_mut(|spares| {
+            if spares.len() < SPARES_MAX {
+                spares.push(buffer);
+            }
+        });
+    }
+}
+
 /// Blocks looked at by [`TableReader::cached_share`].
 const SAMPLES: usize = 64;
 
@@ -241,7 +275,7 @@ impl TableReader {
             file: Arc::clone(&self.file),
             operation: Operation::Read,
             offset,
-            buffer: AlignedBuffer::zeroed(length),
+            buffer: take_buffer(length),
         }
     }
 
@@ -255,12 +289,14 @@ impl TableReader {
         completion: Completion,
         fill_cache: bool,
     ) -> Result<Arc<Block>> {
-        let read = completion.result.map_err(|error| self.io_error("read", error))?;
+        let Completion { result, buffer, .. } = completion;
+        let read = result.map_err(|error| self.io_error("read", error))?;
         let skew = self.skew(handle);
-        let stored = completion.buffer[..read.min(completion.buffer.len())]
+        let stored = buffer[..read.min(buffer.len())]
             .get(skew..skew + handle.bytes as usize)
             .ok_or_else(|| self.ends_early(handle))?;
         let block = Arc::new(self.decode(handle, stored, Vec::new())?);
+        give_back(buffer);
         if fill_cache {
             self.keep(handle, &block);
         }

@@ -103,7 +103,8 @@ mod awake {
                 true => SILENCE_OF_A_BUILD_MAX,
                 false => SILENCE_MAX,
             };
-            match lines.recv_timeout(Duration::from_secs(arguments.secs) + silence) {
+            let budget = Duration::from_secs(arguments.secs) * patience(name);
+            match lines.recv_timeout(budget + silence) {
                 Ok(line) if line.starts_with("planted=") => {
                     let _it_is_done = child.wait();
                     return Ok(line);
@@ -155,10 +156,11 @@ mod awake {
         let mut tried = 0;
         for row in order {
             println!("running row={} name={}", row.number, row.name);
+            let times = if Some(row.number) == expected { patience(name) } else { 1 };
             let budget = Budget {
                 seed: if row.number == BUILDS { BUILDS_SEED } else { 1 },
                 cases: bug.is_none().then_some(4),
-                time: Some(Duration::from_secs(arguments.secs)),
+                time: Some(Duration::from_secs(arguments.secs) * times),
                 failures: Some(1),
                 ..Budget::default()
             };
@@ -176,6 +178,12 @@ mod awake {
         }
         println!("planted={name} caught=no tried={tried}");
         Ok(ExitCode::FAILURE)
+    }
+
+    /// How much longer than others the row that should catch it may look for it. Few writes of the row's workloads drain the log's ring
+    /// with more to come, and only a disk that is full at one of them shows the bug: about one case in 700.
+    fn patience(name: &str) -> u32 {
+        if name == "drained-before-written" { 12 } else { 1 }
     }
 
     /// The row that should catch it, to be tried first. It saves time; a wrong guess costs some.
