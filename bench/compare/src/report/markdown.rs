@@ -143,7 +143,13 @@ fn tail(out: &mut String, document: &Document, rows: &[Row]) {
     let Some(row) = rows.iter().find(|row| row.target == Target::Tail) else { return };
     let Some(figures) = document.tail(row.name) else { return };
     say!(out, "## Overwriting at full speed\n");
-    say!(out, "All keys are there, then puts of random keys without pause; every put is timed.\n");
+    let secs = document.spread(row.name, "treering", |m| m.secs).map_or(0.0, |secs| secs.median);
+    say!(
+        out,
+        "All keys are there, then puts of random keys without pause for {secs:.0} s; every put is timed. Medians of {} rounds. \
+         Each engine writes as fast as it can, so the faster one asks more of the device and of the machine below it.\n",
+        document.rounds_of(row.name, "treering").len()
+    );
     say!(out, "| | Treering | RocksDB | ratio | target | reached |");
     say!(out, "| --- | --- | --- | --- | --- | --- |");
     for (what, reached, ours, peer, unit) in figures {

@@ -46,10 +46,15 @@ impl Document {
         self.commit = machine::commit();
         self.date = machine::today();
         let arguments: Vec<String> = std::env::args().skip(1).collect();
-        self.command = format!(
+        let command = format!(
             "cargo run --release --manifest-path bench/compare/Cargo.toml -- {}",
             arguments.join(" ")
         );
+        // A run that goes on with the results of another is made by both.
+        self.command = match self.command.is_empty() {
+            true => command.trim_end_matches([' ', '-']).to_owned(),
+            false => format!("{}\n{command}", self.command),
+        };
         self.rounds = rounds;
         self.secs = secs;
     }

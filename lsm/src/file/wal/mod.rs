@@ -78,7 +78,7 @@ const RING_BYTES_MIN: u64 = if cfg!(loom) { 32 << 10 } else { 128 << 10 };
 /// Largest ring that is worth its memory.
 const RING_BYTES_MAX: u64 = 4 << 20;
 /// Undrained bytes at which a drain is worth a write.
-const DRAIN_BYTES: u64 = 256 << 10;
+const DRAIN_BYTES: u64 = 1 << 20;
 
 /// Sizes and clock of a log.
 #[derive(Clone, Debug)]
