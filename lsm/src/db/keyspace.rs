@@ -143,7 +143,8 @@ impl Keyspace {
     ///
     /// # Cost
     /// A get that is answered from memory costs what [`Keyspace::get_with`] does. One that reads costs two allocations and a wake-up
-    /// more; alone in flight it is slower than a get. At most 127 reads are in flight, further ones wait.
+    /// more; alone in flight it is slower than a get. A table that nobody has read yet is opened in the call, and so is a part of the
+    /// index of a very large one. At most 127 reads are in flight, further ones wait.
     ///
     /// ```
     /// # use std::future::Future;

@@ -96,6 +96,12 @@ impl Generation {
         self.arena.capacity()
     }
 
+    /// Heap bytes beside the arena: the filter, and the towers of the memtables.
+    pub fn index_bytes(&self) -> usize {
+        let memtables = self.memtables.iter().map(|memtable| memtable.index_bytes());
+        self.filter.bytes() + memtables.sum::<usize>()
+    }
+
     /// Bytes of keys and values.
     pub fn data_bytes(&self) -> u64 {
         self.memtables.iter().map(|memtable| memtable.data_bytes()).sum()

@@ -29,6 +29,11 @@ impl KeyFilter {
         KeyFilter { words: (0..count).map(|_| AtomicU64::new(0)).collect() }
     }
 
+    /// Bytes of the filter.
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(&*self.words)
+    }
+
     #[inline]
     fn word(&self, hash: u64) -> &AtomicU64 {
         // The high half of the product spreads the hash over any number of words.
