@@ -104,7 +104,8 @@ impl Engine {
         backlog.readers_about = self.jobs.readers_about_for_pace();
         self.pacer.update(&backlog);
         let view = self.current.view();
-        let index_bytes: usize = view.generations().map(|generation| generation.index_bytes()).sum();
+        let index_bytes: usize =
+            view.generations().map(|generation| generation.index_bytes()).sum();
         let resident = (self.arenas.resident_bytes() + index_bytes) as u64;
         self.memtable_charge.lock().set(resident.max(self.options.memtable_bytes_max()));
     }

@@ -135,7 +135,8 @@ fn throughput(out: &mut String, document: &Document, rows: &[Row]) {
         "\nRows: `fill*` and `overwrite` count keys (5 M, defaults 1 M), the log is on and not synced; `read*` and `seek*` are timed over data \
          filled in random order with repetition (63 % of the keys drawn exist), cached rows after one scan of everything; `multireadrandom` counts keys; \
          `seekrandom_N` makes a cursor, seeks and takes N nexts; `readwhilewriting` counts the reads of one thread beside one that overwrites without limit; \
-         `cold_*` have 10 M keys of 400 bytes, 64 MiB of cache and direct reads.\n"
+         `cold_*` have 10 M keys of 400 bytes, 64 MiB of cache and direct reads. Point reads count the keys that a filter or the cache answers \
+         without a read of the device, for every engine, so they can be more than the device alone gives.\n"
     );
 }
 
