@@ -141,8 +141,12 @@ fn compare(flags: &Flags) -> Result<(), String> {
         if !flags.keep {
             for setting in [Setting::Tuned, Setting::Cold, Setting::Defaults] {
                 for engine in flags.engines.iter().map(String::as_str).chain(["device"]) {
-                    measure::remove(&data_directory(flags, engine, setting, false));
-                    measure::remove(&data_directory(flags, engine, setting, true));
+                    for changing in [false, true] {
+                        let directory = data_directory(flags, engine, setting, changing);
+                        measure::remove(&directory);
+                        // There is none where nothing was loaded.
+                        let _mark = std::fs::remove_file(mark_of(&directory));
+                    }
                 }
             }
             // Gone if nothing else is in it.
@@ -234,9 +238,14 @@ fn run_one(
     measured
 }
 
+/// The file that says that the data in a directory is whole.
+fn mark_of(directory: &Path) -> PathBuf {
+    directory.with_extension("loaded")
+}
+
 /// Makes the data of the reading rows, unless it is there. A mark beside the directory says that it is whole.
 fn load_once(order: &Order, directory: &Path) -> Result<(), String> {
-    let mark = directory.with_extension("loaded");
+    let mark = mark_of(directory);
     let wanted = format!("{} keys\n", order.keys);
     if std::fs::read_to_string(&mark).is_ok_and(|found| found == wanted) && directory.exists() {
         return Ok(());

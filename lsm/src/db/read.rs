@@ -12,7 +12,7 @@ use crate::base::slice::PinnedSlice;
 use crate::db::engine::Engine;
 use crate::file::table_reader::{BlockHandle, TableReader};
 use crate::format::block::Block;
-use crate::io::{self, Completion};
+use crate::io::Completion;
 use crate::version::shape::Shape;
 use crate::version::view::View;
 use std::collections::HashMap;
@@ -501,10 +501,7 @@ impl<'a> Search<'a> {
         results: &mut [Result<Option<PinnedSlice>>],
     ) {
         let Some((reader, handle)) = self.wanted() else { return };
-        let mut request = reader.request(handle, 0);
-        let result = io::read_full(&*request.file, request.offset, &mut request.buffer);
-        let completion = Completion { token: 0, buffer: request.buffer, result };
-        let block = reader.admit(handle, completion, fill_cache);
+        let block = reader.fetch(handle, fill_cache);
         self.take(
             block.and_then(|block| TableReader::find(&block, self.key, self.hash, sequence)),
             results,

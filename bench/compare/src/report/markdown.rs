@@ -147,7 +147,7 @@ fn tail(out: &mut String, document: &Document, rows: &[Row]) {
     let secs = document.spread(row.name, "treering", |m| m.secs).map_or(0.0, |secs| secs.median);
     say!(
         out,
-        "All keys are there, then puts of random keys without pause for {secs:.0} s; every put is timed. Medians of {} rounds. \
+        "All keys are there, then puts of random keys without pause for {secs:.0} s; every put is timed. Rounds: {}. \
          Each engine writes as fast as it can, so the faster one asks more of the device and of the machine below it.\n",
         document.rounds_of(row.name, "treering").len()
     );

@@ -123,13 +123,12 @@ impl Set {
         if seen & ADDRESS != 0 && self.keys[way].load(Ordering::Relaxed) == key {
             // SAFETY: the pin keeps the word, and so its reference, in place.
             found = Some(unsafe { Value::of_word(seen) });
-            let pinned = seen + PIN;
-            let used = (pinned - PIN) + USE;
-            let first = seen & USES != USES
+            // Lets go and counts the use at once, if nobody else came by.
+            let counted = seen & USES != USES
                 && word
-                    .compare_exchange(pinned, used, Ordering::Release, Ordering::Relaxed)
+                    .compare_exchange(seen + PIN, seen + USE, Ordering::Release, Ordering::Relaxed)
                     .is_ok();
-            if first {
+            if counted {
                 return found;
             }
         }
@@ -372,7 +371,7 @@ impl Sets {
     }
 
     /// The locks of two sets, always in the same order.
-    fn lock_both(&self, first: usize, second: usize) -> impl Drop + '_ {
+    fn lock_both(&self, first: usize, second: usize) -> Locks<'_> {
         let (first, second) = (first % STRIPES, second % STRIPES);
         let low = self.locks[first.min(second)].lock();
         let high = (first != second).then(|| self.locks[first.max(second)].lock());
@@ -401,10 +400,6 @@ fn empty_sets(count: usize) -> Box<[Set]> {
 struct Locks<'a> {
     _low: crate::base::sync::MutexGuard<'a, ()>,
     _high: Option<crate::base::sync::MutexGuard<'a, ()>>,
-}
-
-impl Drop for Locks<'_> {
-    fn drop(&mut self) {}
 }
 
 impl Drop for Sets {
