@@ -2,6 +2,7 @@
 
 mod background;
 mod batch;
+mod block_reads;
 mod commit;
 mod cursor;
 mod database;

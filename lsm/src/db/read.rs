@@ -9,19 +9,18 @@ use crate::base::hash::key_hash;
 use crate::base::key::{KeyspaceId, Kind, SequenceNumber, Tag};
 use crate::base::limits::LEVEL_COUNT;
 use crate::base::slice::PinnedSlice;
+use crate::db::block_reads::BlockReads;
 use crate::db::engine::Engine;
 use crate::file::table_reader::{BlockHandle, TableReader};
 use crate::format::block::Block;
-use crate::io::Completion;
 use crate::version::shape::Shape;
 use crate::version::view::View;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Tables looked at together: their filters are prefetched in one go.
 const CANDIDATES_MAX: usize = 16;
-/// Block reads of one multi_get in flight.
-const READ_DEPTH: usize = 64;
+/// Searches of one multi_get that go on together: enough for the CPU's outstanding misses.
+const STRIDE: usize = 32;
 
 /// Where a read of a key is decided, by a value or a tombstone.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -120,7 +119,8 @@ impl Engine {
         results
     }
 
-    /// Advances every search to its first block that is not cached, reads those blocks together, and goes on until all are done.
+    /// Takes every search to its end. Blocks that are not cached are read through one queue: the first reads are with the
+    /// device while later keys still look, and a search that its block sends on asks for the next one at once.
     fn search_tables(
         &self,
         searches: &mut [Search<'_>],
@@ -128,70 +128,33 @@ impl Engine {
         fill_cache: bool,
         results: &mut [Result<Option<PinnedSlice>>],
     ) {
-        loop {
-            advance_together(searches, sequence, results);
-            let waiting: Vec<usize> =
-                (0..searches.len()).filter(|&at| searches[at].wanted().is_some()).collect();
-            match waiting[..] {
-                [] => return,
-                [one] => searches[one].read_alone(sequence, fill_cache, results),
-                _ => self.read_together(searches, &waiting, sequence, fill_cache, results),
+        let mut reads = None;
+        for first in (0..searches.len()).step_by(STRIDE) {
+            let stride = first..searches.len().min(first + STRIDE);
+            advance_together(&mut searches[stride.clone()], sequence, results);
+            for at in stride {
+                let Some((reader, handle)) = searches[at].wanted() else { continue };
+                reads
+                    .get_or_insert_with(|| BlockReads::new(&*self.environment.disk, searches.len()))
+                    .want(reader, handle, at);
             }
         }
-    }
-
-    /// Reads the wanted block of every waiting search, each block once.
-    fn read_together(
-        &self,
-        searches: &mut [Search<'_>],
-        waiting: &[usize],
-        sequence: SequenceNumber,
-        fill_cache: bool,
-        results: &mut [Result<Option<PinnedSlice>>],
-    ) {
-        let mut group_of: HashMap<(*const TableReader, BlockHandle), usize> =
-            HashMap::with_capacity(waiting.len());
-        let mut groups: Vec<Vec<usize>> = Vec::with_capacity(waiting.len());
-        for &at in waiting {
-            if let Some((reader, handle)) = searches[at].wanted() {
-                // In the order of the keys, not of the map: the same call makes the same requests.
-                let group = *group_of.entry((Arc::as_ptr(reader), handle)).or_insert(groups.len());
-                if group == groups.len() {
-                    groups.push(Vec::new());
+        let Some(mut reads) = reads else { return };
+        while let Some((completion, waiters)) = reads.wait() {
+            let Some((reader, handle)) = searches[waiters[0]].wanted() else { continue };
+            let block = reader.admit(handle, completion, fill_cache);
+            reads.done(reader, handle);
+            for at in waiters {
+                let search = &mut searches[at];
+                let found = block.as_ref().map_err(Error::clone);
+                let found = found
+                    .and_then(|block| TableReader::find(block, search.key, search.hash, sequence));
+                search.take(found, results);
+                advance_together(std::slice::from_mut(search), sequence, results);
+                if let Some((reader, handle)) = search.wanted() {
+                    reads.want(reader, handle, at);
                 }
-                groups[group].push(at);
             }
-        }
-        let mut queue = self.environment.disk.queue(READ_DEPTH.min(groups.len()));
-        for (token, group) in groups.iter().enumerate() {
-            if let Some((reader, handle)) = searches[group[0]].wanted() {
-                queue.push(reader.request(handle, token as u64));
-            }
-        }
-        queue.submit();
-        while let Some(completion) = queue.wait() {
-            let group = &groups[completion.token as usize];
-            self.admit(searches, group, completion, sequence, fill_cache, results);
-        }
-    }
-
-    fn admit(
-        &self,
-        searches: &mut [Search<'_>],
-        group: &[usize],
-        completion: Completion,
-        sequence: SequenceNumber,
-        fill_cache: bool,
-        results: &mut [Result<Option<PinnedSlice>>],
-    ) {
-        let Some((reader, handle)) = searches[group[0]].wanted() else { return };
-        let block = reader.admit(handle, completion, fill_cache);
-        for &at in group {
-            let search = &mut searches[at];
-            let found = block.as_ref().map_err(Error::clone);
-            let found =
-                found.and_then(|block| TableReader::find(block, search.key, search.hash, sequence));
-            search.take(found, results);
         }
     }
 }
@@ -491,20 +454,5 @@ impl<'a> Search<'a> {
             Ok(Some((tag, value))) => results[self.index] = Ok(value_of(tag, value)),
             Err(error) => results[self.index] = Err(error),
         }
-    }
-
-    /// Reads the wanted block with one plain read: for a single block that beats a ring.
-    fn read_alone(
-        &mut self,
-        sequence: SequenceNumber,
-        fill_cache: bool,
-        results: &mut [Result<Option<PinnedSlice>>],
-    ) {
-        let Some((reader, handle)) = self.wanted() else { return };
-        let block = reader.fetch(handle, fill_cache);
-        self.take(
-            block.and_then(|block| TableReader::find(&block, self.key, self.hash, sequence)),
-            results,
-        );
     }
 }
