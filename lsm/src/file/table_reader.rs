@@ -21,7 +21,7 @@ pub use verify::TableCheck;
 
 use crate::base::error::{Error, Result};
 use crate::base::key::Tag;
-use crate::base::limits::{FORMAT_VERSION, IO_ALIGN};
+use crate::base::limits::FORMAT_VERSION;
 use crate::base::options::Compression;
 use crate::base::slice::PinnedSlice;
 use crate::file::table_cursor::{TableCursor, TableCursorOptions};
@@ -91,6 +91,8 @@ pub struct TableReader {
     disk: Arc<dyn Disk>,
     file: Arc<dyn File>,
     direct: bool,
+    /// What the places and lengths of its reads are multiples of.
+    read_unit: u64,
     table_id: u64,
     filter: Filter,
     top: Index,
@@ -160,6 +162,7 @@ impl TableReader {
         Ok(Arc::new(TableReader {
             disk: Arc::clone(disk),
             direct: file.direct(),
+            read_unit: file.read_unit() as u64,
             file,
             table_id: info.table_id,
             filter,
@@ -515,23 +518,20 @@ impl TableReader {
         &self.file
     }
 
-    pub(crate) fn direct(&self) -> bool {
-        self.direct
+    pub(crate) fn read_unit(&self) -> u64 {
+        self.read_unit
     }
 
     /// Offset and length of the read that covers a block.
     fn span(&self, handle: BlockHandle) -> (u64, usize) {
-        if !self.direct {
-            return (u64::from(handle.offset), handle.bytes as usize);
-        }
-        let align = IO_ALIGN as u64;
-        let start = u64::from(handle.offset) / align * align;
-        (start, (handle.end().next_multiple_of(align) - start) as usize)
+        let unit = self.read_unit;
+        let start = u64::from(handle.offset) / unit * unit;
+        (start, (handle.end().next_multiple_of(unit) - start) as usize)
     }
 
     /// Bytes of that read before the block.
     fn skew(&self, handle: BlockHandle) -> usize {
-        if self.direct { handle.offset as usize % IO_ALIGN } else { 0 }
+        (u64::from(handle.offset) % self.read_unit) as usize
     }
 
     pub(crate) fn io_error(&self, operation: &'static str, error: std::io::Error) -> Error {
@@ -569,7 +569,7 @@ struct Tail {
 
 impl Tail {
     fn read(file: &dyn File, start: u64, size: u64) -> Result<Tail> {
-        let align = if file.direct() { IO_ALIGN as u64 } else { 1 };
+        let align = file.read_unit() as u64;
         let origin = start / align * align;
         let wanted = (size - origin) as usize;
         let mut bytes = AlignedBuffer::zeroed(wanted.next_multiple_of(align as usize));

@@ -48,7 +48,8 @@ pub struct OpenMode {
     /// With `create`: fail if it is there (`AlreadyExists`).
     pub exclusive: bool,
     /// Bypass the page cache. Offsets, lengths and buffer addresses are then multiples of
-    /// [`IO_ALIGN`]. A file system that refuses O_DIRECT (EINVAL) gets a buffered file instead.
+    /// [`IO_ALIGN`], of reads at least of [`File::read_unit`]. A file system that refuses O_DIRECT (EINVAL) gets a buffered file
+    /// instead.
     pub direct: bool,
 }
 
@@ -115,6 +116,11 @@ pub trait File: Any + Send + Sync + Debug {
     fn set_size(&self, size: u64) -> io::Result<()>;
     /// True where offsets, lengths and addresses must be aligned.
     fn direct(&self) -> bool;
+    /// What offsets, lengths and addresses of reads must be multiples of: a power of two up to [`IO_ALIGN`]. Below that where
+    /// the device takes it: a block that straddles two pages is then not read as both of them.
+    fn read_unit(&self) -> usize {
+        if self.direct() { IO_ALIGN } else { 1 }
+    }
     /// The descriptor, for a ring; `None` for a file that a ring must not touch.
     fn descriptor(&self) -> Option<std::os::fd::RawFd>;
 }
@@ -195,6 +201,15 @@ pub(crate) enum Progress {
     Done(usize),
 }
 
+/// What the transfers of a file must be multiples of.
+pub(crate) fn unit(file: &dyn File, operation: Operation) -> usize {
+    match operation {
+        Operation::Read => file.read_unit(),
+        Operation::Write if file.direct() => IO_ALIGN,
+        Operation::Write => 1,
+    }
+}
+
 /// Judges a transfer of `length` bytes of which `done` were done before and the last call moved `count` more.
 ///
 /// A direct file can only go on at a whole unit, so a transfer that stopped inside one is either at the end of the file
@@ -217,13 +232,14 @@ pub(crate) fn progress(
         Operation::Write if count == 0 => return Ok(Progress::Stalled),
         Operation::Write => {}
     }
-    if !file.direct() || total.is_multiple_of(IO_ALIGN) {
+    let unit = unit(file, operation);
+    if total.is_multiple_of(unit) {
         return Ok(Progress::More(total));
     }
     if operation == Operation::Read && offset + total as u64 >= file.size()? {
         return Ok(Progress::Done(total));
     }
-    let whole = total / IO_ALIGN * IO_ALIGN;
+    let whole = total / unit * unit;
     Ok(if whole > done { Progress::More(whole) } else { Progress::Stalled })
 }
 

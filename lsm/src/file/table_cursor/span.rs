@@ -1,7 +1,6 @@
 //! Read-ahead of a user's scan: one plain read that covers several blocks.
 
 use crate::base::error::Result;
-use crate::base::limits::IO_ALIGN;
 use crate::file::table_reader::TableReader;
 use crate::format::index::BlockHandle;
 use crate::io::{AlignedBuffer, read_full};
@@ -81,10 +80,8 @@ impl Span {
         } else {
             end = end.max((start + self.next_bytes).min(reach.end));
         }
-        if table.direct() {
-            let align = IO_ALIGN as u64;
-            (start, end) = (start / align * align, end.next_multiple_of(align));
-        }
+        let unit = table.read_unit();
+        (start, end) = (start / unit * unit, end.next_multiple_of(unit));
         let length = (end - start) as usize;
         let mut buffer = match self.buffer.take() {
             Some(buffer) if buffer.capacity() >= length => buffer,

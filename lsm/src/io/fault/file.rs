@@ -3,7 +3,7 @@
 use super::rule::{Call, Fault, Target, flip};
 use super::{Shared, State};
 use crate::base::limits::IO_ALIGN;
-use crate::io::{AlignedBuffer, File};
+use crate::io::{AlignedBuffer, File, Operation, unit};
 use std::fmt;
 use std::io;
 use std::os::fd::RawFd;
@@ -28,7 +28,8 @@ impl FaultFile {
 
     /// The transfer of `length` bytes, as the rules see it.
     pub(super) fn transfer(&self, call: Call, length: usize) -> Target<'_> {
-        let unit = if self.inner.direct() { IO_ALIGN } else { 1 };
+        let operation = if call == Call::Read { Operation::Read } else { Operation::Write };
+        let unit = unit(&*self.inner, operation);
         Target { length, unit, ..Target::named(call, self.inner.path()) }
     }
 
@@ -134,6 +135,10 @@ impl File for FaultFile {
 
     fn direct(&self) -> bool {
         self.inner.direct()
+    }
+
+    fn read_unit(&self) -> usize {
+        self.inner.read_unit()
     }
 
     /// None, so that no ring gets past the faults.

@@ -9,7 +9,7 @@
 use super::Shared;
 use super::file::FaultFile;
 use super::rule::{Call, Fault, flip};
-use crate::io::{Completion, Operation, Progress, Queue, Request, carry_out, progress};
+use crate::io::{Completion, Operation, Progress, Queue, Request, carry_out, progress, unit};
 use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
@@ -101,7 +101,7 @@ impl FaultQueue {
 /// Carries out a request whose first transfer moves half of it.
 fn carry_out_shortened(request: &mut Request) -> io::Result<usize> {
     let (operation, offset, length) = (request.operation, request.offset, request.buffer.len());
-    let unit = if request.file.direct() { crate::base::limits::IO_ALIGN } else { 1 };
+    let unit = unit(&*request.file, operation);
     let half = length / 2 / unit * unit;
     let count = match operation {
         Operation::Read => request.file.read_at(offset, &mut request.buffer[..half])?,

@@ -1,6 +1,7 @@
 //! An open real file.
 
 use super::retry;
+use crate::base::limits::IO_ALIGN;
 use crate::io::{File, OpenMode};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -25,11 +26,30 @@ pub(super) fn read_cached(descriptor: RawFd, offset: u64, buffer: &mut [u8]) -> 
     usize::try_from(count).is_ok_and(|count| count == buffer.len())
 }
 
+/// What direct reads must be aligned to, as the file system says (Linux 6.1); [`IO_ALIGN`] where it does not.
+fn direct_read_unit(file: &std::fs::File) -> usize {
+    let mut found = std::mem::MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: the path is empty and terminated, the descriptor is open, and the kernel writes one statx there.
+    let result = unsafe {
+        let (path, flags) = (c"".as_ptr(), libc::AT_EMPTY_PATH);
+        libc::statx(file.as_raw_fd(), path, flags, libc::STATX_DIOALIGN, found.as_mut_ptr())
+    };
+    // SAFETY: all zeros are a statx, whether or not the kernel wrote one.
+    let found = unsafe { found.assume_init() };
+    if result != 0 || found.stx_mask & libc::STATX_DIOALIGN == 0 {
+        return IO_ALIGN;
+    }
+    let unit = found.stx_dio_offset_align.max(found.stx_dio_mem_align) as usize;
+    // 0: the file does not take direct transfers.
+    if unit.is_power_of_two() { unit.min(IO_ALIGN) } else { IO_ALIGN }
+}
+
 #[derive(Debug)]
 pub(super) struct PosixFile {
     file: std::fs::File,
     path: PathBuf,
     direct: bool,
+    read_unit: usize,
     /// The kernel or file system does not know RWF_DSYNC.
     no_durable_writes: AtomicBool,
 }
@@ -55,7 +75,8 @@ impl PosixFile {
             result => (result?, mode.direct),
         };
         let no_durable_writes = AtomicBool::new(false);
-        Ok(PosixFile { file, path: path.to_owned(), direct, no_durable_writes })
+        let read_unit = if direct { direct_read_unit(&file) } else { 1 };
+        Ok(PosixFile { file, path: path.to_owned(), direct, read_unit, no_durable_writes })
     }
 
     /// One `pwritev2` with RWF_DSYNC.
@@ -114,6 +135,10 @@ impl File for PosixFile {
 
     fn direct(&self) -> bool {
         self.direct
+    }
+
+    fn read_unit(&self) -> usize {
+        self.read_unit
     }
 
     fn descriptor(&self) -> Option<RawFd> {

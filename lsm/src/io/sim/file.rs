@@ -6,7 +6,7 @@ use super::state::{Request, State, Verdict, errno};
 use crate::base::limits::IO_ALIGN;
 use crate::base::sync::DeviceMutex;
 use crate::io::fault::{Call, Target, flip};
-use crate::io::{File, OpenMode};
+use crate::io::{File, OpenMode, Operation, unit};
 use std::fmt;
 use std::io;
 use std::os::fd::RawFd;
@@ -41,16 +41,18 @@ impl SimFile {
     }
 
     fn transfer(&self, call: Call, offset: u64, bytes: &[u8], checksum: u32) -> Request<'_> {
-        let unit = if self.mode.direct { IO_ALIGN } else { 1 };
+        let operation = if call == Call::Read { Operation::Read } else { Operation::Write };
+        let unit = unit(self, operation);
         let target = Target { length: bytes.len(), unit, ..Target::named(call, &self.normal_path) };
         Request { target, offset, checksum }
     }
 
-    /// A direct file refuses what a device would refuse, at the coarsest alignment that one may have.
-    fn check_alignment(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    /// A direct file refuses what a device would refuse.
+    fn check_alignment(&self, operation: Operation, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let unit = unit(self, operation);
         let aligned =
-            (bytes.as_ptr() as usize | bytes.len() | offset as usize).is_multiple_of(IO_ALIGN);
-        if self.mode.direct && !aligned { Err(errno(libc::EINVAL)) } else { Ok(()) }
+            (bytes.as_ptr() as usize | bytes.len() | offset as usize).is_multiple_of(unit);
+        if aligned { Ok(()) } else { Err(errno(libc::EINVAL)) }
     }
 
     fn check_writable(&self) -> io::Result<()> {
@@ -98,7 +100,7 @@ impl File for SimFile {
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        self.check_alignment(offset, buffer)?;
+        self.check_alignment(Operation::Read, offset, buffer)?;
         let mut state = self.state.lock();
         let verdict = state.begin(&self.transfer(Call::Read, offset, buffer, 0))?;
         let length = match verdict {
@@ -116,7 +118,7 @@ impl File for SimFile {
 
     fn write_at(&self, offset: u64, bytes: &[u8], durable: bool) -> io::Result<usize> {
         self.check_writable()?;
-        self.check_alignment(offset, bytes)?;
+        self.check_alignment(Operation::Write, offset, bytes)?;
         let call = if durable { Call::WriteDurable } else { Call::Write };
         let mut state = self.state.lock();
         let verdict = state.begin(&self.transfer(call, offset, bytes, crc32c::crc32c(bytes)))?;
@@ -192,6 +194,15 @@ impl File for SimFile {
 
     fn direct(&self) -> bool {
         self.mode.direct
+    }
+
+    /// The coarsest unit that a device may have, and for every other file a common finer one.
+    fn read_unit(&self) -> usize {
+        match self.mode.direct {
+            false => 1,
+            true if self.id.is_multiple_of(2) => IO_ALIGN,
+            true => SECTOR_BYTES,
+        }
     }
 
     fn descriptor(&self) -> Option<RawFd> {

@@ -20,12 +20,12 @@ pub(super) fn descriptor_sheet(descriptor: RawFd) -> usize {
 pub(super) struct FakeFile {
     world: Arc<Mutex<World>>,
     sheet: usize,
-    direct: bool,
+    unit: usize,
 }
 
 impl FakeFile {
-    pub(super) fn new(world: Arc<Mutex<World>>, sheet: usize, direct: bool) -> FakeFile {
-        FakeFile { world, sheet, direct }
+    pub(super) fn new(world: Arc<Mutex<World>>, sheet: usize, unit: usize) -> FakeFile {
+        FakeFile { world, sheet, unit }
     }
 
     /// Bytes that a plain call moves.
@@ -87,7 +87,11 @@ impl File for FakeFile {
     }
 
     fn direct(&self) -> bool {
-        self.direct
+        self.unit > 1
+    }
+
+    fn read_unit(&self) -> usize {
+        self.unit
     }
 
     fn descriptor(&self) -> Option<RawFd> {

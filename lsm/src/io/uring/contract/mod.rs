@@ -37,6 +37,8 @@ use std::sync::{Arc, Weak};
 const REQUEST_COUNT_MAX: u64 = 12;
 /// Longest transfer through a page cache in bytes.
 const BUFFERED_BYTES_MAX: u64 = 200;
+/// Sector of a device that takes direct reads of less than a page.
+const SECTOR_BYTES: usize = 512;
 /// Longest transfer past it in units: longer than what fits one entry of the fake ring.
 const DIRECT_UNITS_MAX: u64 = 3;
 /// Buffers that are asked for to see whether one that was leaked has been freed.
@@ -196,12 +198,18 @@ impl Driver {
         let index = self.files.len();
         let operation = if random.one_in(3) { Operation::Write } else { Operation::Read };
         let direct = random.one_in(3);
-        let (unit, length) = if direct {
-            (IO_ALIGN as u64, (1 + random.below(DIRECT_UNITS_MAX)) as usize * IO_ALIGN)
-        } else {
-            (1, random.below(BUFFERED_BYTES_MAX) as usize)
+        // Every other direct read is of a device with small sectors.
+        let unit = match (direct, operation) {
+            (false, _) => 1,
+            (true, Operation::Read) if index % 2 == 1 => SECTOR_BYTES,
+            (true, _) => IO_ALIGN,
         };
-        let offset = random.below(3) * unit;
+        let length = if direct {
+            (1 + random.below(DIRECT_UNITS_MAX)) as usize * IO_ALIGN - unit % IO_ALIGN
+        } else {
+            random.below(BUFFERED_BYTES_MAX) as usize
+        };
+        let offset = random.below(3) * unit as u64;
         // One read in four meets the end of its file, anywhere.
         let size = match random.below(4) {
             0 => random.below(offset + length as u64 + 1),
@@ -213,14 +221,14 @@ impl Driver {
             buffer.copy_from_slice(pattern(shift, offset, length));
         }
         let mut sheet =
-            Sheet::new(operation, direct, offset, buffer.as_mut_ptr(), length, size, shift);
+            Sheet::new(operation, unit, offset, buffer.as_mut_ptr(), length, size, shift);
         sheet.stuck = random.one_in(64);
         let mut world = self.world.lock();
         world.check_fresh(&sheet)?;
         world.sheets.push(sheet);
         world.outcome.requests += 1;
         drop(world);
-        let file = Arc::new(FakeFile::new(self.world.clone(), index, direct));
+        let file = Arc::new(FakeFile::new(self.world.clone(), index, unit));
         self.files.push(Arc::downgrade(&file));
         let token = index as u64 ^ TOKEN_MASK;
         self.queue()?.push(Request { token, file, operation, offset, buffer });
@@ -298,7 +306,7 @@ impl Driver {
         let probes: Vec<_> = probes.map(AlignedBuffer::zeroed).collect();
         for mut probe in probes {
             let (pointer, length) = (probe.as_mut_ptr(), probe.len());
-            let sheet = Sheet::new(Operation::Read, false, 0, pointer, length, 0, 0);
+            let sheet = Sheet::new(Operation::Read, 1, 0, pointer, length, 0, 0);
             world.check_fresh(&sheet)?;
         }
         world.check_leaked()?;

@@ -43,7 +43,8 @@ pub(super) enum Expected {
 /// Everything about one request and its file.
 pub(super) struct Sheet {
     pub(super) operation: Operation,
-    pub(super) direct: bool,
+    /// What its transfers must be multiples of.
+    pub(super) unit: usize,
     pub(super) offset: u64,
     pub(super) pointer: Address,
     pub(super) length: usize,
@@ -66,7 +67,7 @@ pub(super) struct Sheet {
 impl Sheet {
     pub(super) fn new(
         operation: Operation,
-        direct: bool,
+        unit: usize,
         offset: u64,
         pointer: *mut u8,
         length: usize,
@@ -75,7 +76,7 @@ impl Sheet {
     ) -> Sheet {
         Sheet {
             operation,
-            direct,
+            unit,
             offset,
             pointer: Address(pointer),
             length,
@@ -320,7 +321,7 @@ impl World {
         plain: bool,
     ) -> usize {
         let sheet = &mut self.sheets[index];
-        let unit = if sheet.direct { IO_ALIGN } else { 1 };
+        let unit = sheet.unit;
         let stalls = plain && count < available && count < unit;
         let mut count = count;
         sheet.stalls = if stalls { sheet.stalls + 1 } else { 0 };
@@ -351,7 +352,7 @@ impl World {
             return false;
         };
         let start = (pointer as usize).wrapping_sub(sheet.pointer.0 as usize);
-        let aligned = (pointer as usize | offset as usize | length).is_multiple_of(IO_ALIGN);
+        let aligned = (pointer as usize | offset as usize | length).is_multiple_of(sheet.unit);
         let what = if sheet.in_ring {
             "a second transfer while the ring has it"
         } else if sheet.closed || sheet.finished {
@@ -366,7 +367,7 @@ impl World {
             "bytes of another place"
         } else if start > sheet.done {
             "a transfer that leaves a gap"
-        } else if sheet.direct && !aligned {
+        } else if !aligned {
             "an unaligned transfer of a direct file"
         } else {
             return true;
