@@ -83,7 +83,7 @@ fn read(bytes: &[u8], direct: bool, claim: Option<(u32, u32)>) -> Result<()> {
     }
 
     let mut forward: Option<Vec<Entry>> = None;
-    for read_ahead in [ReadAhead::Off, ReadAhead::Auto, ReadAhead::Full] {
+    for read_ahead in [ReadAhead::Off, ReadAhead::Auto, ReadAhead::Full { chunk_bytes: 32 << 10 }] {
         let options = TableCursorOptions { fill_cache: read_ahead != ReadAhead::Off, read_ahead };
         let mut seen = [scan(&table, options, false), scan(&table, options, true)];
         for scanned in &seen {

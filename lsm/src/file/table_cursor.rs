@@ -38,8 +38,11 @@ pub enum ReadAhead {
     /// Starts after two neighbouring blocks and grows.
     #[default]
     Auto,
-    /// Streams everything, past the caches.
-    Full,
+    /// Streams everything, past the caches, in requests of so many bytes, a multiple of [`IO_ALIGN`](crate::base::limits::IO_ALIGN).
+    Full {
+        /// Bytes of a request. Up to four of them are in memory.
+        chunk_bytes: u64,
+    },
     /// Never.
     Off,
 }
@@ -160,7 +163,7 @@ impl TableCursor {
     /// After `aim`: takes the block from the cache, or says where it is to be read; [`hold`](Self::hold) brings it then. `None` too
     /// where `land` reads by itself: what follows the block before belongs to a scan, which reads ahead.
     pub(crate) fn look_up(&mut self) -> Option<BlockHandle> {
-        if !self.aimed || self.options.read_ahead == ReadAhead::Full {
+        if !self.aimed || matches!(self.options.read_ahead, ReadAhead::Full { .. }) {
             return None;
         }
         let handle = self.index().handle(self.at_block);
@@ -291,7 +294,9 @@ impl TableCursor {
         let block = match self.options.read_ahead {
             ReadAhead::Off => self.table.block(handle, self.options.fill_cache)?,
             ReadAhead::Auto => self.load_with_span(handle, before.map(|(handle, _)| handle))?,
-            ReadAhead::Full => self.load_from_stream(handle, before)?,
+            ReadAhead::Full { chunk_bytes } => {
+                self.load_from_stream(handle, before, chunk_bytes)?
+            }
         };
         self.block = Some((handle, block));
         Ok(())
@@ -342,11 +347,12 @@ impl TableCursor {
         &mut self,
         handle: BlockHandle,
         before: Option<(BlockHandle, Arc<Block>)>,
+        chunk_bytes: u64,
     ) -> Result<Arc<Block>> {
         let memory = before.and_then(|(_, block)| Arc::into_inner(block)).map(Block::into_bytes);
         let stream = match &mut self.stream {
             Some(stream) => stream,
-            None => self.stream.insert(Box::new(Stream::open(&self.table)?)),
+            None => self.stream.insert(Box::new(Stream::open(&self.table, chunk_bytes)?)),
         };
         let stored = stream.read(&self.table, handle)?;
         Ok(Arc::new(self.table.decode(handle, stored, memory.unwrap_or_default())?))

@@ -7,7 +7,7 @@
 
 use crate::base::error::Result;
 use crate::base::key::SequenceNumber;
-use crate::base::limits::LEVEL_COUNT;
+use crate::base::limits::{IO_ALIGN, LEVEL_COUNT};
 use crate::file::table_cursor::{ReadAhead, TableCursorOptions};
 use crate::format::table_info::TableInfo;
 use crate::job::counters::LevelWork;
@@ -20,6 +20,15 @@ use crate::version::merge::MergeCursor;
 use crate::version::source::Source;
 use crate::version::table::Table;
 use std::sync::Arc;
+
+/// Bytes of a request of a compaction, where there are not too many sources.
+const CHUNK_BYTES_MAX: u64 = 256 << 10;
+/// The shortest request that is worth a system call.
+const CHUNK_BYTES_MIN: u64 = 32 << 10;
+/// Memory for what is read ahead of all sources.
+const READ_AHEAD_BYTES: u64 = 8 << 20;
+/// Buffers of a source at most.
+const SOURCE_BUFFERS: u64 = 4;
 
 /// Runs a plan that is not a move.
 ///
@@ -54,7 +63,9 @@ pub fn compact(
 
 /// L0 tables each by themselves, newest first; the tables of a sorted level one after the other.
 fn sources(plan: &Plan) -> Result<Vec<Source>> {
-    let options = TableCursorOptions { fill_cache: false, read_ahead: ReadAhead::Full };
+    let level0 = plan.inputs.iter().filter(|(level, _)| *level == 0).count();
+    let read_ahead = ReadAhead::Full { chunk_bytes: chunk_bytes(level0 as u64 + 1) };
+    let options = TableCursorOptions { fill_cache: false, read_ahead };
     let mut sources = Vec::new();
     for level in 0..LEVEL_COUNT {
         let tables: Vec<Arc<Table>> = plan
@@ -72,6 +83,12 @@ fn sources(plan: &Plan) -> Result<Vec<Source>> {
         }
     }
     Ok(sources)
+}
+
+/// How long the requests are with so many sources: long ones cost less CPU, but all of them take memory at once.
+fn chunk_bytes(sources: u64) -> u64 {
+    let share = READ_AHEAD_BYTES / (sources * SOURCE_BUFFERS);
+    share.next_multiple_of(IO_ALIGN as u64).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX)
 }
 
 /// True if at least half of what the plan reads is in the cache: then its output takes that place.

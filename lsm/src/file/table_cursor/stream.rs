@@ -11,10 +11,8 @@ use crate::io::{AlignedBuffer, File, Operation, Queue, Request};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-pub(crate) const CHUNK_BYTES: u64 = 256 << 10;
+/// Requests in flight. With the chunk that is read and a spare one, twice as many buffers.
 const DEPTH: usize = 2;
-
-const _: () = assert!(CHUNK_BYTES.is_multiple_of(IO_ALIGN as u64));
 
 #[derive(Debug)]
 struct Chunk {
@@ -38,6 +36,7 @@ pub(super) struct Stream {
     queue: Box<dyn Queue>,
     chunks: VecDeque<Chunk>,
     spare: Vec<AlignedBuffer>,
+    chunk_bytes: u64,
     /// Where the next request begins.
     next: u64,
     /// Where the last one ends.
@@ -47,7 +46,8 @@ pub(super) struct Stream {
 
 impl Stream {
     /// A stream over the data blocks of `table`.
-    pub(super) fn open(table: &TableReader) -> Result<Stream> {
+    pub(super) fn open(table: &TableReader, chunk_bytes: u64) -> Result<Stream> {
+        debug_assert!(chunk_bytes > 0 && chunk_bytes.is_multiple_of(IO_ALIGN as u64));
         let file = Arc::clone(table.file());
         let end = table.data_end().next_multiple_of(IO_ALIGN as u64);
         Ok(Stream {
@@ -55,6 +55,7 @@ impl Stream {
             queue: table.disk().queue(DEPTH),
             chunks: VecDeque::new(),
             spare: Vec::new(),
+            chunk_bytes,
             next: 0,
             end,
             joined: Vec::new(),
@@ -139,7 +140,7 @@ impl Stream {
     fn request_more(&mut self) {
         let mut pushed = false;
         while self.queue.in_flight() < DEPTH && self.next < self.end {
-            let length = CHUNK_BYTES.min(self.end - self.next);
+            let length = self.chunk_bytes.min(self.end - self.next);
             let mut buffer = match self.spare.pop() {
                 Some(buffer) if buffer.capacity() as u64 >= length => buffer,
                 _ => AlignedBuffer::with_capacity(length as usize),

@@ -32,7 +32,13 @@ fn fixtures() -> Vec<(Model, Fixture, bool)> {
     all
 }
 
-const READ_AHEADS: [ReadAhead; 3] = [ReadAhead::Auto, ReadAhead::Full, ReadAhead::Off];
+const READ_AHEADS: [ReadAhead; 4] = [
+    ReadAhead::Auto,
+    ReadAhead::Full { chunk_bytes: 256 << 10 },
+    // Shorter than some blocks.
+    ReadAhead::Full { chunk_bytes: 4 << 10 },
+    ReadAhead::Off,
+];
 
 #[test]
 fn reverse_is_forward_reversed() {

@@ -294,7 +294,7 @@ fn versions_of_one_key_are_never_split_and_huge_entries_come_back() {
                 let (found, pinned) = answer.expect("intact").expect("is there");
                 assert_eq!((found, &pinned[..]), (tag.0, &value[..]));
             }
-            for read_ahead in [ReadAhead::Full, ReadAhead::Auto] {
+            for read_ahead in [ReadAhead::Full { chunk_bytes: 256 << 10 }, ReadAhead::Auto] {
                 let options = TableCursorOptions { fill_cache: true, read_ahead };
                 let mut cursor = table.cursor(options);
                 cursor.seek_to_first().expect("intact");
