@@ -159,6 +159,9 @@ fn compare(flags: &Flags) -> Result<(), String> {
     Ok(())
 }
 
+/// How much longer than others the row with a given load runs: its tail is what counts.
+const STEADY_TIMES: f64 = 10.0;
+
 fn data_directory(flags: &Flags, engine: &str, setting: Setting, changing: bool) -> PathBuf {
     let kind = if changing { "-changing" } else { "" };
     flags.dir.join(format!("{engine}-{}{kind}", setting.name()))
@@ -222,7 +225,11 @@ fn run_one(
         threads: row.threads,
         directory: directory.clone(),
         keys,
-        secs: if row.work == Work::OverwriteLong { flags.long_secs } else { flags.secs },
+        secs: match row.work {
+            Work::OverwriteLong => flags.long_secs,
+            Work::OverwriteSteady { .. } => STEADY_TIMES * flags.secs,
+            _ => flags.secs,
+        },
         seed: 1000 * round as u64 + 17,
     };
     if row.work.needs_data() {

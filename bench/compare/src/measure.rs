@@ -141,7 +141,11 @@ pub(crate) fn carry_out(order: &Order) -> Outcome<Measurement> {
     let entry_bytes = (KEY_BYTES + order.setting.value_bytes()) as u64;
     if matches!(
         order.work,
-        Work::Fill { .. } | Work::Overwrite | Work::OverwriteLong | Work::OverwriteSync
+        Work::Fill { .. }
+            | Work::Overwrite
+            | Work::OverwriteLong
+            | Work::OverwriteSteady { .. }
+            | Work::OverwriteSync
     ) {
         result.user_bytes = result.ops * entry_bytes;
     }
@@ -202,7 +206,8 @@ fn prepare(engine: &dyn Engine, order: &Order) -> Outcome<()> {
             let load = Order { work: Work::Load, ..order.clone() };
             run(engine, &load, 0)?;
         }
-        _ if !order.work.needs_data() || order.work == Work::Overwrite => {}
+        Work::Overwrite | Work::OverwriteSteady { .. } => {}
+        _ if !order.work.needs_data() => {}
         _ if order.setting == Setting::Cold => {
             // Opens the tables.
             let mut random = Random::new(order.seed ^ 0xc01d);
@@ -242,7 +247,13 @@ fn write_beside(
 /// What one thread does while the clock runs.
 fn run(engine: &dyn Engine, order: &Order, thread: usize) -> Outcome<Part> {
     let each = order.setting == Setting::Cold
-        || matches!(order.work, Work::OverwriteLong | Work::OverwriteSync | Work::MultiRead { .. });
+        || matches!(
+            order.work,
+            Work::OverwriteLong
+                | Work::OverwriteSteady { .. }
+                | Work::OverwriteSync
+                | Work::MultiRead { .. }
+        );
     let mut part = Part::new(if each { 1 } else { STRIDE });
     let mut random = Random::new(order.seed + 1 + thread as u64);
     let mut values = Values::new(order.setting.value_bytes());
@@ -272,6 +283,20 @@ fn run(engine: &dyn Engine, order: &Order, thread: usize) -> Outcome<Part> {
                 if sync && started.elapsed() >= time {
                     break;
                 }
+            }
+        }
+        Work::OverwriteSteady { per_sec } => {
+            let gap = Duration::from_nanos(1_000_000_000 / per_sec);
+            let mut due = started;
+            while due < started + time {
+                while Instant::now() < due {
+                    std::hint::spin_loop();
+                }
+                engine.put(&key_of(random.below(keys)), values.next(), false)?;
+                // From when it was due: whoever makes the next one late pays for that too.
+                part.latency.saturating_record(due.elapsed().as_nanos() as u64);
+                part.ops += 1;
+                due += gap;
             }
         }
         Work::ReadRandom | Work::ReadMissing | Work::ReadWhileWriting => {

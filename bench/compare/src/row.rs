@@ -57,6 +57,10 @@ pub(crate) enum Work {
     Overwrite,
     /// The same for a long time, each put timed, with amplification and memory.
     OverwriteLong,
+    /// Keys drawn at random over a database that has them, so many a second whether or not the last one has come to its end.
+    OverwriteSteady {
+        per_sec: u64,
+    },
     /// Each put on the device before the next.
     OverwriteSync,
     ReadRandom,
@@ -101,7 +105,7 @@ impl Work {
 
     /// Whether it changes that data: then it works on a set of its own.
     pub(crate) fn changes_data(self) -> bool {
-        matches!(self, Work::Overwrite | Work::ReadWhileWriting)
+        matches!(self, Work::Overwrite | Work::OverwriteSteady { .. } | Work::ReadWhileWriting)
     }
 }
 
@@ -178,6 +182,7 @@ pub(crate) fn all() -> Vec<Row> {
         row("seekrandom_10", Tuned, Seek { nexts: 10 }, 1, Ratio(1.7)),
         row("readseq", Tuned, Scan { backwards: false }, 1, Ratio(1.5)),
         row("readreverse", Tuned, Scan { backwards: true }, 1, Ratio(1.5)),
+        row("overwrite_100k_per_s", Tuned, OverwriteSteady { per_sec: 100_000 }, 1, None),
         row("readwhilewriting", Tuned, ReadWhileWriting, 1, Ratio(1.7)),
         row("overwrite_sync", Tuned, OverwriteSync, 1, Ratio(1.4)),
         row("overwrite_sync_32_threads", Tuned, OverwriteSync, 32, Ratio(2.0)),

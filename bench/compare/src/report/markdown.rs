@@ -134,7 +134,8 @@ fn throughput(out: &mut String, document: &Document, rows: &[Row]) {
         out,
         "\nRows: `fill*` and `overwrite` count keys (5 M, defaults 1 M), the log is on and not synced; `read*` and `seek*` are timed over data \
          filled in random order with repetition (63 % of the keys drawn exist), cached rows after one scan of everything; `multireadrandom` counts keys; \
-         `seekrandom_N` makes a cursor, seeks and takes N nexts; `readwhilewriting` counts the reads of one thread beside one that overwrites without limit; \
+         `seekrandom_N` makes a cursor, seeks and takes N nexts; `overwrite_100k_per_s` is the same load for every engine, timed from the moment when a put was due, so the latencies below are what counts; \
+         `readwhilewriting` counts the reads of one thread beside one that overwrites without limit; \
          `cold_*` have 10 M keys of 400 bytes, 64 MiB of cache and direct reads. Point reads count the keys that a filter or the cache answers \
          without a read of the device, for every engine, so they can be more than the device alone gives.\n"
     );
@@ -170,7 +171,7 @@ fn latencies(out: &mut String, document: &Document, rows: &[Row]) {
     say!(out, "## Latency\n");
     say!(
         out,
-        "Microseconds, medians over the rounds. In rows of fast operations one of 16 is timed; in cold, synced and long rows all are. A multi_get is one operation here.\n"
+        "Microseconds, medians over the rounds. In rows of fast operations one of 16 is timed; in cold, synced, steady and long rows all are. A multi_get is one operation here.\n"
     );
     say!(out, "| row | engine | p50 | p99 | p99.9 | p99.99 | longest |");
     say!(out, "| --- | --- | --- | --- | --- | --- | --- |");
