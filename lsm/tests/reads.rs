@@ -5,7 +5,7 @@ mod common;
 
 use common::{open, tiny_options};
 use treering_lsm::io::sim::SimDisk;
-use treering_lsm::{Db, Place, ReadOptions};
+use treering_lsm::{Db, FilterPolicy, Place, ReadOptions};
 
 fn key(number: u32) -> Vec<u8> {
     format!("key{number:04}").into_bytes()
@@ -33,6 +33,45 @@ fn a_multi_get_never_asks_for_its_blocks_in_another_order() {
     };
     let first = trace();
     assert!((0..4).all(|_| trace() == first));
+}
+
+/// Without filters every key goes through three tables of L0, of which two do not have it, to the level below.
+#[test]
+fn a_multi_get_goes_on_to_older_tables_and_reads_what_single_gets_read() {
+    let layered = |disk: &SimDisk| {
+        let mut options = tiny_options();
+        options.default_keyspace.filter = FilterPolicy::None;
+        let db = open(disk, &options).unwrap();
+        (0..2000).for_each(|number| db.put(&key(number), &[9; 100]).unwrap());
+        db.compact().unwrap();
+        for round in 0..3 {
+            (round..2000)
+                .step_by(7)
+                .for_each(|number| db.put(&key(number), &[round as u8]).unwrap());
+            (round..2000).step_by(90).for_each(|number| db.delete(&key(number)).unwrap());
+            db.flush().unwrap();
+        }
+        db
+    };
+    // More than are taken together, more than are in flight together, some twice, some never written.
+    let keys: Vec<Vec<u8>> = (0..300).map(|number| key(number * 37 % 2100)).collect();
+    let keys: Vec<&[u8]> = keys.iter().chain(&keys[..50]).map(Vec::as_slice).collect();
+    let (one_disk, many_disk) = (SimDisk::new(3), SimDisk::new(3));
+    let (one, many) = (layered(&one_disk), layered(&many_disk));
+    let (one_began, many_began) = (one_disk.io_count(), many_disk.io_count());
+    let expected: Vec<_> = keys.iter().map(|key| one.get(key).unwrap()).collect();
+    let ask = |options: &ReadOptions| -> Vec<_> {
+        let found = many.default_keyspace().multi_get(&keys, options);
+        found.into_iter().map(Result::unwrap).collect()
+    };
+    assert_eq!(ask(&ReadOptions::default()), expected);
+    let asked = many_disk.io_count() - many_began;
+    assert_eq!(asked, one_disk.io_count() - one_began);
+    assert!(asked > 100, "{asked} reads");
+    assert_eq!(ask(&ReadOptions::default()), expected);
+    assert_eq!(many_disk.io_count() - many_began, asked, "all was cached");
+    let nothing_kept = ReadOptions { fill_cache: false, ..ReadOptions::default() };
+    assert_eq!(ask(&nothing_kept), expected);
 }
 
 #[test]

@@ -24,6 +24,13 @@ pub(super) struct BlockReads {
     waiters: Vec<Vec<usize>>,
 }
 
+/// What came of a read, and who waited for it: at least one search.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) completion: Completion,
+    pub(super) waiters: Vec<usize>,
+}
+
 impl BlockReads {
     /// Nothing is under way; `searches` of them at most will ask.
     pub(super) fn new(disk: &dyn Disk, searches: usize) -> BlockReads {
@@ -52,11 +59,16 @@ impl BlockReads {
         }
     }
 
-    /// Waits for a block: what was read, and who waited; `None` when nothing is under way.
-    pub(super) fn wait(&mut self) -> Option<(Completion, Vec<usize>)> {
+    /// Waits for a block; `None` when nothing is under way.
+    pub(super) fn wait(&mut self) -> Option<Answer> {
         let completion = self.queue.wait()?;
         let waiters = std::mem::take(&mut self.waiters[completion.token as usize]);
-        Some((completion, waiters))
+        Some(Answer { completion, waiters })
+    }
+
+    /// A block that is there without waiting.
+    pub(super) fn take_ready(&mut self) -> Option<Answer> {
+        if self.queue.ready() > 0 { self.wait() } else { None }
     }
 
     /// The block was read: whoever wants it from now on asks anew.

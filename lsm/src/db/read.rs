@@ -9,7 +9,7 @@ use crate::base::hash::key_hash;
 use crate::base::key::{KeyspaceId, Kind, SequenceNumber, Tag};
 use crate::base::limits::LEVEL_COUNT;
 use crate::base::slice::PinnedSlice;
-use crate::db::block_reads::BlockReads;
+use crate::db::block_reads::{Answer, BlockReads};
 use crate::db::engine::Engine;
 use crate::file::table_reader::{BlockHandle, TableReader};
 use crate::format::block::Block;
@@ -128,7 +128,7 @@ impl Engine {
         fill_cache: bool,
         results: &mut [Result<Option<PinnedSlice>>],
     ) {
-        let mut reads = None;
+        let mut reads: Option<BlockReads> = None;
         for first in (0..searches.len()).step_by(STRIDE) {
             let stride = first..searches.len().min(first + STRIDE);
             advance_together(&mut searches[stride.clone()], sequence, results);
@@ -138,23 +138,41 @@ impl Engine {
                     .get_or_insert_with(|| BlockReads::new(&*self.environment.disk, searches.len()))
                     .want(reader, handle, at);
             }
+            // What has come meanwhile, so that a call with very many keys does not hold all their buffers at once.
+            let Some(reads) = &mut reads else { continue };
+            while let Some(answer) = reads.take_ready() {
+                take_answer(answer, searches, reads, sequence, fill_cache, results);
+            }
         }
         let Some(mut reads) = reads else { return };
-        while let Some((completion, waiters)) = reads.wait() {
-            let Some((reader, handle)) = searches[waiters[0]].wanted() else { continue };
-            let block = reader.admit(handle, completion, fill_cache);
-            reads.done(reader, handle);
-            for at in waiters {
-                let search = &mut searches[at];
-                let found = block.as_ref().map_err(Error::clone);
-                let found = found
-                    .and_then(|block| TableReader::find(block, search.key, search.hash, sequence));
-                search.take(found, results);
-                advance_together(std::slice::from_mut(search), sequence, results);
-                if let Some((reader, handle)) = search.wanted() {
-                    reads.want(reader, handle, at);
-                }
-            }
+        while let Some(answer) = reads.wait() {
+            take_answer(answer, searches, &mut reads, sequence, fill_cache, results);
+        }
+    }
+}
+
+/// Hands a block that was read to the searches that wait for it, and lets them go on.
+fn take_answer(
+    answer: Answer,
+    searches: &mut [Search<'_>],
+    reads: &mut BlockReads,
+    sequence: SequenceNumber,
+    fill_cache: bool,
+    results: &mut [Result<Option<PinnedSlice>>],
+) {
+    let Answer { completion, waiters } = answer;
+    let Some((reader, handle)) = searches[waiters[0]].wanted() else { return };
+    let block = reader.admit(handle, completion, fill_cache);
+    reads.done(reader, handle);
+    for at in waiters {
+        let search = &mut searches[at];
+        let found = block.as_ref().map_err(Error::clone);
+        let found =
+            found.and_then(|block| TableReader::find(block, search.key, search.hash, sequence));
+        search.take(found, results);
+        advance_together(std::slice::from_mut(search), sequence, results);
+        if let Some((reader, handle)) = search.wanted() {
+            reads.want(reader, handle, at);
         }
     }
 }
