@@ -60,6 +60,9 @@ struct Flags {
     /// The results for machines, written after every row
     #[arg(long, default_value = "bench/results.json")]
     json: PathBuf,
+    /// Results of a run at another time, if there are any: the report holds them beside these
+    #[arg(long, default_value = "bench/results-earlier.json")]
+    earlier: PathBuf,
     /// The report
     #[arg(long, default_value = "bench/RESULTS.md")]
     out: PathBuf,
@@ -153,7 +156,8 @@ fn compare(flags: &Flags) -> Result<(), String> {
             let _not_empty = std::fs::remove_dir(&flags.dir);
         }
     }
-    report::markdown::write(&document, &flags.out, &flags.charts)?;
+    let earlier = flags.earlier.exists().then(|| Document::load(&flags.earlier)).transpose()?;
+    report::markdown::write(&document, earlier.as_ref(), &flags.out, &flags.charts)?;
     report::chart::write(&document, &flags.charts)?;
     println!("written: {}, {}", flags.out.display(), flags.charts.display());
     Ok(())

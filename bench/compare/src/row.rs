@@ -138,6 +138,11 @@ impl Row {
         matches!(self.work, Work::DeviceRead { .. } | Work::DeviceSync)
     }
 
+    /// Whether throughput is what the row measures: in one with a given load only latency is.
+    pub(crate) fn measures_throughput(&self) -> bool {
+        !matches!(self.work, Work::OverwriteSteady { .. })
+    }
+
     /// Whether an engine can run it.
     pub(crate) fn can_run(&self, engine: &str) -> bool {
         match engine {

@@ -28,6 +28,7 @@ fn ratios(document: &Document, path: &Path) -> Drawn {
     let rows = rows_of(document);
     let bars: Vec<(&str, f64, Option<f64>)> = rows
         .iter()
+        .filter(|row| row.measures_throughput())
         .filter_map(|row| {
             let ratio = document.ratio(row.name, "rocksdb")?;
             let fjall = document.throughput(row.name, "fjall");

@@ -11,18 +11,26 @@ use std::path::Path;
 ///
 /// # Errors
 /// The file cannot be written.
-pub(crate) fn write(document: &Document, path: &Path, charts: &Path) -> Result<(), String> {
+pub(crate) fn write(
+    document: &Document,
+    earlier: Option<&Document>,
+    path: &Path,
+    charts: &Path,
+) -> Result<(), String> {
     let beside = path.parent().and_then(|parent| charts.strip_prefix(parent).ok());
     let charts = beside.unwrap_or(charts).display().to_string();
-    super::write(path, &text(document, &charts))
+    super::write(path, &text(document, earlier, &charts))
 }
 
-fn text(document: &Document, charts: &str) -> String {
+fn text(document: &Document, earlier: Option<&Document>, charts: &str) -> String {
     let mut out = String::new();
     let rows = rows_of(document);
     head(&mut out, document, &rows, charts);
     throughput(&mut out, document, &rows);
     tail(&mut out, document, &rows);
+    if let Some(earlier) = earlier {
+        both_runs(&mut out, document, earlier, &rows);
+    }
     latencies(&mut out, document, &rows);
     costs(&mut out, document, &rows);
     settings(&mut out);
@@ -59,7 +67,7 @@ fn head(out: &mut String, document: &Document, rows: &[Row], charts: &str) {
     let judged = rows.iter().filter_map(|row| document.verdict(row)).collect::<Vec<_>>();
     let reached = judged.iter().filter(|(reached, _)| *reached).count();
     say!(out, "**{reached} of {} targets reached.**", judged.len());
-    let behind = rows.iter().flat_map(|row| {
+    let behind = rows.iter().filter(|row| row.measures_throughput()).flat_map(|row| {
         engines::NAMES[1..].iter().filter_map(|peer| {
             let ratio = document.ratio(row.name, peer)?;
             (ratio < 1.0).then(|| format!("{} ({peer}, {ratio:.2}x)", row.name))
@@ -98,6 +106,7 @@ fn throughput(out: &mut String, document: &Document, rows: &[Row]) {
     say!(out, "| --- | --- | --- | --- | --- | --- | --- | --- |");
     for row in rows.iter().filter(|row| !row.is_device()) {
         let of = |engine| cell(document.throughput(row.name, engine));
+        let to = |peer| times(document.ratio(row.name, peer).filter(|_| row.measures_throughput()));
         let (target, reached) = match (row.target, document.verdict(row)) {
             (Target::Tail, _) => ("see below".to_owned(), ""),
             (_, Some((reached, text))) => (text, if reached { "yes" } else { "**no**" }),
@@ -110,8 +119,8 @@ fn throughput(out: &mut String, document: &Document, rows: &[Row]) {
             of("treering"),
             of("rocksdb"),
             of("fjall"),
-            times(document.ratio(row.name, "rocksdb")),
-            times(document.ratio(row.name, "fjall"))
+            to("rocksdb"),
+            to("fjall")
         );
     }
     say!(out, "\nThe device alone, without an engine:\n");
@@ -163,6 +172,41 @@ fn tail(out: &mut String, document: &Document, rows: &[Row]) {
             "| {what} | {ours:.2} {unit} | {peer:.2} {unit} | {:.2} | {target} | {reached} |",
             ours / peer
         );
+    }
+    say!(out, "");
+}
+
+/// Whether the targets hold in two runs made at different times.
+fn both_runs(out: &mut String, document: &Document, earlier: &Document, rows: &[Row]) {
+    say!(out, "## And at another time\n");
+    say!(
+        out,
+        "A run of commit {}, {}, {}, {} cores, as far as it went.\n",
+        earlier.commit,
+        earlier.date,
+        earlier.machine.cpu,
+        earlier.machine.cores
+    );
+    say!(out, "| row | to RocksDB then | to RocksDB now | target | reached in both |");
+    say!(out, "| --- | --- | --- | --- | --- |");
+    for row in rows {
+        let (Some(then), Some(now)) = (earlier.verdict(row), document.verdict(row)) else {
+            continue;
+        };
+        let both = if then.0 && now.0 { "yes" } else { "**no**" };
+        let of = |document: &Document| match row.target {
+            Target::ShareOf(other, _) => {
+                let share = document.share(row.name, other).unwrap_or_default();
+                format!("{:.0} % of {other}", share * 100.0)
+            }
+            _ => times(document.ratio(row.name, "rocksdb")),
+        };
+        let target = match row.target {
+            Target::Ratio(least) => format!("at least {least:.1}x"),
+            Target::ShareOf(_, least) => format!("at least {:.0} %", least * 100.0),
+            Target::Tail | Target::None => "latency, space, memory".to_owned(),
+        };
+        say!(out, "| {} | {} | {} | {target} | {both} |", row.name, of(earlier), of(document));
     }
     say!(out, "");
 }
@@ -267,11 +311,12 @@ mod tests {
 
     #[test]
     fn the_report_shows_medians_ratios_and_failures() {
-        let text = text(&canned(), "charts");
+        let text = text(&canned(), Some(&canned()), "charts");
         assert!(text.contains(
             "| fillrandom | 2.00 K (1.00 K to 3.00 K) | 200 (100 to 300) | - | 10.00x | - | at least 2.5x | yes |"
         ), "{text}");
         assert!(text.contains("| p99.9 | 1.00 us | 1.00 us | 1.00 | a third | **no** |"), "{text}");
+        assert!(text.contains("| fillrandom | 10.00x | 10.00x | at least 2.5x | yes |"), "{text}");
         assert!(text.contains("- fillrandom, fjall: it \\| fell over"));
         assert!(text.contains("**1 of 2 targets reached.**"));
     }

@@ -114,6 +114,12 @@ impl Document {
         Some(ours / self.throughput(row, peer)?.median)
     }
 
+    /// Treering's median throughput as a share of what the device gives in another row.
+    pub(crate) fn share(&self, row: &str, other: &str) -> Option<f64> {
+        let ours = self.throughput(row, "treering")?.median;
+        Some(ours / self.throughput(other, "device")?.median)
+    }
+
     /// Whether a row reaches its target, with the figures; `None` if it cannot be said.
     pub(crate) fn verdict(&self, row: &Row) -> Option<(bool, String)> {
         match row.target {
@@ -123,8 +129,7 @@ impl Document {
                 Some((ratio >= least, format!("at least {least:.1}x")))
             }
             Target::ShareOf(other, least) => {
-                let ours = self.throughput(row.name, "treering")?.median;
-                let share = ours / self.throughput(other, "device")?.median;
+                let share = self.share(row.name, other)?;
                 let text =
                     format!("at least {:.0} % of {other}: {:.0} %", least * 100.0, share * 100.0);
                 Some((share >= least, text))

@@ -13,7 +13,7 @@ pub(crate) fn line(row: &Row, document: &Document) -> String {
         }
     }
     for peer in &engines::NAMES[1..] {
-        if let Some(ratio) = document.ratio(row.name, peer) {
+        if let Some(ratio) = document.ratio(row.name, peer).filter(|_| row.measures_throughput()) {
             line += &format!("  {ratio:.2}x {peer}");
         }
     }
