@@ -90,7 +90,6 @@ const SAMPLES: usize = 64;
 pub struct TableReader {
     disk: Arc<dyn Disk>,
     file: Arc<dyn File>,
-    direct: bool,
     /// What the places and lengths of its reads are multiples of.
     read_unit: u64,
     table_id: u64,
@@ -161,7 +160,6 @@ impl TableReader {
         let bytes = bytes + size_of::<TableReader>();
         Ok(Arc::new(TableReader {
             disk: Arc::clone(disk),
-            direct: file.direct(),
             read_unit: file.read_unit() as u64,
             file,
             table_id: info.table_id,
@@ -376,7 +374,7 @@ impl TableReader {
     /// Reads a block from the file.
     #[cold]
     fn load(&self, handle: BlockHandle) -> Result<Block> {
-        if self.properties.compression != Compression::None || self.direct {
+        if self.properties.compression != Compression::None || self.file.direct() {
             return self.with_stored(handle, |stored| self.decode(handle, stored, Vec::new()));
         }
         // Raw: the block is used where it was read.

@@ -3,7 +3,7 @@
 use super::rule::{Call, Fault, Target, flip};
 use super::{Shared, State};
 use crate::base::limits::IO_ALIGN;
-use crate::io::{AlignedBuffer, File, Operation, unit};
+use crate::io::{AlignedBuffer, File, unit};
 use std::fmt;
 use std::io;
 use std::os::fd::RawFd;
@@ -28,8 +28,7 @@ impl FaultFile {
 
     /// The transfer of `length` bytes, as the rules see it.
     pub(super) fn transfer(&self, call: Call, length: usize) -> Target<'_> {
-        let operation = if call == Call::Read { Operation::Read } else { Operation::Write };
-        let unit = unit(&*self.inner, operation);
+        let unit = unit(&*self.inner, call.operation());
         Target { length, unit, ..Target::named(call, self.inner.path()) }
     }
 

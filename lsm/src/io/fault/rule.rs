@@ -1,5 +1,6 @@
 //! What can be made to go wrong with a call, and when; shared by the `fault` and the `sim` body.
 
+use crate::io::Operation;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
@@ -45,6 +46,11 @@ pub enum Call {
 impl Call {
     fn transfers(self) -> bool {
         matches!(self, Call::Read | Call::Write | Call::WriteDurable)
+    }
+
+    /// What a call that transfers does; only for those.
+    pub(in crate::io) fn operation(self) -> Operation {
+        if self == Call::Read { Operation::Read } else { Operation::Write }
     }
 
     fn syncs(self) -> bool {

@@ -41,8 +41,7 @@ impl SimFile {
     }
 
     fn transfer(&self, call: Call, offset: u64, bytes: &[u8], checksum: u32) -> Request<'_> {
-        let operation = if call == Call::Read { Operation::Read } else { Operation::Write };
-        let unit = unit(self, operation);
+        let unit = unit(self, call.operation());
         let target = Target { length: bytes.len(), unit, ..Target::named(call, &self.normal_path) };
         Request { target, offset, checksum }
     }
