@@ -118,6 +118,17 @@ pub enum Error {
         /// The name asked for.
         name: String,
     },
+    /// Another commit came first: nothing of this transaction was written. Run it again from its beginning.
+    #[error(
+        "key {} of keyspace {keyspace:?} was changed since this transaction began; run the transaction again",
+        key.escape_ascii()
+    )]
+    Conflict {
+        /// Name of the keyspace.
+        keyspace: String,
+        /// A key that the transaction relies on and that was changed.
+        key: Vec<u8>,
+    },
     /// The database was closed.
     #[error("the database is closed; open it again")]
     Closed,

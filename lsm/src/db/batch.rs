@@ -68,7 +68,7 @@ impl WriteBatch {
         let identity = &keyspace.handle.engine.identity;
         match &self.owner {
             Some(owner) if Arc::ptr_eq(owner, identity) => Ok(()),
-            Some(_) => Err(another_database()),
+            Some(_) => Err(another_database("batch")),
             None => {
                 self.owner = Some(Arc::clone(identity));
                 Ok(())
@@ -78,16 +78,16 @@ impl WriteBatch {
 
     pub(crate) fn check_owner(&self, engine: &Engine) -> Result<()> {
         match &self.owner {
-            Some(owner) if !Arc::ptr_eq(owner, &engine.identity) => Err(another_database()),
+            Some(owner) if !Arc::ptr_eq(owner, &engine.identity) => Err(another_database("batch")),
             _ => Ok(()),
         }
     }
 }
 
 #[cold]
-fn another_database() -> Error {
-    Error::invalid_option(
-        "batch",
-        "its keyspaces belong to another database or another opening of this one; make a new batch",
-    )
+pub(crate) fn another_database(of: &'static str) -> Error {
+    let detail = format!(
+        "its keyspaces belong to another database or another opening of this one; make a new {of}"
+    );
+    Error::invalid_option(of, detail)
 }

@@ -39,9 +39,16 @@ impl Engine {
         };
         let parts = [header.bytes(), key, value];
         let cost = Memtable::cost(key.len(), value.len());
-        self.commit(&parts, 1, cost, durability, |generation, sequence| {
-            apply(generation, keyspace, key, Tag::new(sequence, kind), value)
-        })
+        self.commit(
+            &parts,
+            1,
+            cost,
+            durability,
+            || Ok(()),
+            |generation, sequence| {
+                apply(generation, keyspace, key, Tag::new(sequence, kind), value)
+            },
+        )
     }
 
     /// Writes a batch.
@@ -53,9 +60,19 @@ impl Engine {
         if operations.is_empty() {
             return self.check_writable();
         }
+        self.write_batch_if(operations, durability, || Ok(()))
+    }
+
+    /// Writes a batch that is not empty, unless `check` has an error. It is asked when nothing can be committed in between.
+    pub(crate) fn write_batch_if(
+        &self,
+        operations: &BatchBuilder,
+        durability: Durability,
+        check: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
         let (bytes, count) = (operations.bytes(), operations.len());
         let cost = batch_cost(bytes, count);
-        self.commit(&[bytes], count, cost, durability, |generation, first| {
+        self.commit(&[bytes], count, cost, durability, check, |generation, first| {
             apply_batch(generation, bytes, count, first)
         })
     }
@@ -67,6 +84,7 @@ impl Engine {
         count: u32,
         cost: usize,
         durability: Durability,
+        check: impl FnOnce() -> Result<()>,
         apply: impl FnOnce(&Generation, SequenceNumber) -> Result<()>,
     ) -> Result<()> {
         self.check_writable()?;
@@ -80,6 +98,8 @@ impl Engine {
         if commit.active.capacity() - commit.active.used() < cost {
             commit = self.make_room(commit, cost)?;
         }
+        // After the last moment at which the lock was let go.
+        check()?;
         let reused = u64::from(planted(Bug::SequenceReused) && commit.sequence > 0);
         let first = commit.sequence + 1 - reused;
         let last = commit.sequence + u64::from(count) - reused;

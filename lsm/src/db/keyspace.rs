@@ -234,18 +234,10 @@ impl Keyspace {
         range: impl RangeBounds<&'k [u8]>,
         options: &ReadOptions,
     ) -> Result<Range> {
-        let after = |key: &[u8]| [key, &[0]].concat();
+        let (lower, upper) = bounds_of(&range);
         let mut options = options.clone();
-        match range.start_bound() {
-            Bound::Included(key) => options.lower_bound = Some(key.to_vec()),
-            Bound::Excluded(key) => options.lower_bound = Some(after(key)),
-            Bound::Unbounded => {}
-        }
-        match range.end_bound() {
-            Bound::Included(key) => options.upper_bound = Some(after(key)),
-            Bound::Excluded(key) => options.upper_bound = Some(key.to_vec()),
-            Bound::Unbounded => {}
-        }
+        options.lower_bound = lower.or(options.lower_bound);
+        options.upper_bound = upper.or(options.upper_bound);
         Range::new(self, options)
     }
 
@@ -280,6 +272,24 @@ impl fmt::Debug for Keyspace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Keyspace({})", self.id.0)
     }
+}
+
+/// The first key of a range, and the key after its last.
+pub(crate) fn bounds_of<'k>(
+    range: &impl RangeBounds<&'k [u8]>,
+) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
+    let after = |key: &[u8]| [key, &[0]].concat();
+    let lower = match range.start_bound() {
+        Bound::Included(key) => Some(key.to_vec()),
+        Bound::Excluded(key) => Some(after(key)),
+        Bound::Unbounded => None,
+    };
+    let upper = match range.end_bound() {
+        Bound::Included(key) => Some(after(key)),
+        Bound::Excluded(key) => Some(key.to_vec()),
+        Bound::Unbounded => None,
+    };
+    (lower, upper)
 }
 
 /// The first key after all that begin with `prefix`; `None` if there is none.

@@ -1,0 +1,114 @@
+//! Whether something was changed since a sequence number: what a transaction asks before it commits.
+//!
+//! Promises:
+//! 1. While the caller holds a snapshot at `since` and the commit lock, the answer is exact: nothing newer than a live snapshot loses
+//!    its sequence number or is dropped, tombstones included, and nothing is committed meanwhile.
+//! 2. A table is opened only if it holds something newer than `since`. For a short transaction that is none, so it reads no device.
+
+use crate::base::cursor::EntryCursor;
+use crate::base::error::Result;
+use crate::base::hash::key_hash;
+use crate::base::key::{KeyspaceId, SEQUENCE_MAX, SequenceNumber, Tag};
+use crate::db::engine::Engine;
+use crate::file::table_cursor::{ReadAhead, TableCursorOptions};
+use crate::version::table::Table;
+use crate::version::view::View;
+use std::sync::Arc;
+
+impl Engine {
+    /// True if a commit after `since` wrote or deleted `key`.
+    ///
+    /// # Errors
+    /// Those of reading tables.
+    pub(crate) fn is_key_changed(
+        &self,
+        keyspace: KeyspaceId,
+        key: &[u8],
+        since: SequenceNumber,
+    ) -> Result<bool> {
+        let view = self.current.view_full();
+        let hash = key_hash(key);
+        for generation in view.generations() {
+            let memtable = generation.memtable(keyspace);
+            let memtable = memtable.filter(|_| generation.may_hold(keyspace, hash));
+            if let Some((tag, _)) = memtable.and_then(|memtable| memtable.get(key, SEQUENCE_MAX)) {
+                return Ok(tag.sequence() > since);
+            }
+        }
+        for table in newer_tables(&view, keyspace, since).filter(|table| table.covers(key)) {
+            let reader = table.reader()?;
+            if reader.may_contain(hash)
+                && let Some((tag, _)) = reader.get(key, hash, SEQUENCE_MAX, true)?
+                && tag.sequence() > since
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// A key from `lower` to below `upper` that a commit after `since` wrote or deleted.
+    ///
+    /// # Errors
+    /// Those of reading tables.
+    pub(crate) fn changed_key_of(
+        &self,
+        keyspace: KeyspaceId,
+        lower: Option<&[u8]>,
+        upper: Option<&[u8]>,
+        since: SequenceNumber,
+    ) -> Result<Option<Vec<u8>>> {
+        let view = self.current.view_full();
+        for generation in view.generations() {
+            let memtable = generation.memtable(keyspace);
+            let Some(memtable) = memtable.filter(|memtable| !memtable.is_empty()) else { continue };
+            let found = first_newer(&mut memtable.cursor(), lower, upper, since)?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        let options = TableCursorOptions { fill_cache: false, read_ahead: ReadAhead::Auto };
+        for table in newer_tables(&view, keyspace, since) {
+            let info = table.info();
+            let is_below = lower.is_some_and(|lower| &info.largest[..] < lower);
+            if is_below || upper.is_some_and(|upper| &info.smallest[..] >= upper) {
+                continue;
+            }
+            let found = first_newer(&mut table.reader()?.cursor(options), lower, upper, since)?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The tables of a keyspace that hold something newer than `since`.
+fn newer_tables(
+    view: &View,
+    keyspace: KeyspaceId,
+    since: SequenceNumber,
+) -> impl Iterator<Item = &Arc<Table>> {
+    let levels = view.shape(keyspace).into_iter().flat_map(|shape| shape.levels());
+    levels.flat_map(|level| level.tables()).filter(move |table| table.info().sequence_max > since)
+}
+
+/// The first key between the bounds with an entry newer than `since`.
+fn first_newer(
+    cursor: &mut impl EntryCursor,
+    lower: Option<&[u8]>,
+    upper: Option<&[u8]>,
+    since: SequenceNumber,
+) -> Result<Option<Vec<u8>>> {
+    match lower {
+        Some(lower) => cursor.seek(lower, Tag::MAX)?,
+        None => cursor.seek_to_first()?,
+    }
+    while cursor.valid() && upper.is_none_or(|upper| cursor.key() < upper) {
+        if cursor.tag().sequence() > since {
+            return Ok(Some(cursor.key().to_vec()));
+        }
+        cursor.next()?;
+    }
+    Ok(None)
+}

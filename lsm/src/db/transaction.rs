@@ -1,0 +1,312 @@
+//! Optimistic transactions: read at one moment, write in memory, and commit only if nobody got in between.
+//!
+//! Backward validation (Kung and Robinson, "On optimistic methods for concurrency control", 1981) over the snapshots of the engine: under the
+//! commit lock, where nothing else can be committed, a transaction looks whether what it relies on was changed after its snapshot.
+//! First committer wins. No lock is held while a transaction runs, so none can wait for another and there are no deadlocks.
+//!
+//! Promises:
+//! 1. Reads see the snapshot and, over it, the transaction's own writes.
+//! 2. A commit applies all writes as one batch or, with [`Error::Conflict`] or any other error, nothing.
+//! 3. `Isolation::Snapshot`: no key that was written here, or read by `get_for_update`, was changed since the snapshot.
+//!    `Isolation::Serializable`: neither was any key or range that was read, so committed transactions that write equal some
+//!    serial order, the order of their commits; phantoms included.
+//! 4. Writes outside of transactions count as changes, too.
+//!
+//! Left out: waiting for locks (pessimistic transactions), savepoints, backward scans over own writes.
+
+use crate::base::error::{Error, Result};
+use crate::base::key::KeyspaceId;
+use crate::base::slice::PinnedSlice;
+use crate::db::batch::another_database;
+use crate::db::cursor::Range;
+use crate::db::database::{Db, Handle};
+use crate::db::engine::Engine;
+use crate::db::keyspace::{Keyspace, ReadOptions, WriteOptions, bounds_of};
+use crate::db::snapshot::Snapshot;
+use crate::format::batch::{BatchBuilder, OperationHeader};
+use std::collections::{BTreeMap, BTreeSet, btree_map};
+use std::fmt;
+use std::iter::Peekable;
+use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+
+/// What a transaction is protected from.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Isolation {
+    /// Lost updates: a key that it writes must not have been changed since it began. Two transactions that each write what the
+    /// other read may both commit (write skew); [`Transaction::get_for_update`] guards single reads against that.
+    #[default]
+    Snapshot,
+    /// Everything: what it read, ranges and absent keys included, must not have been changed either.
+    Serializable,
+}
+
+/// Own writes of one keyspace: values, and `None` for deletes.
+type Writes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// Reads and writes that take effect together, at [`commit`](Transaction::commit), or never. Made by [`Db::transaction`].
+///
+/// It keeps its writes in memory and a [`Snapshot`] for as long as it lives: short transactions are cheap, and conflict less.
+/// Dropping it without a commit is a rollback. It belongs to one thread at a time.
+pub struct Transaction {
+    handle: Arc<Handle>,
+    isolation: Isolation,
+    snapshot: Snapshot,
+    writes: BTreeMap<KeyspaceId, Writes>,
+    /// Keys whose change is a conflict although they are not written here.
+    keys_read: BTreeSet<(KeyspaceId, Vec<u8>)>,
+    /// Likewise ranges: first key, and the key after the last.
+    ranges_read: BTreeSet<(KeyspaceId, Option<Vec<u8>>, Option<Vec<u8>>)>,
+}
+
+impl Db {
+    /// Begins an optimistic transaction over any keyspaces of the database. Costs what a snapshot costs.
+    ///
+    /// ```
+    /// use treering_lsm::{Db, Error, Isolation, WriteOptions};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Db::open(directory.path(), Default::default())?;
+    /// let accounts = db.default_keyspace();
+    /// accounts.put(b"ann", &[10])?;
+    /// accounts.put(b"bob", &[0])?;
+    /// loop {
+    ///     let mut transfer = db.transaction(Isolation::Serializable);
+    ///     let of = |found: Option<treering_lsm::PinnedSlice>| found.map_or(0, |value| value[0]);
+    ///     let (ann, bob) = (of(transfer.get(accounts, b"ann")?), of(transfer.get(accounts, b"bob")?));
+    ///     transfer.put(accounts, b"ann", &[ann - 3])?;
+    ///     transfer.put(accounts, b"bob", &[bob + 3])?;
+    ///     match transfer.commit(&WriteOptions::sync()) {
+    ///         Err(Error::Conflict { .. }) => continue, // somebody was faster: look again
+    ///         other => break other?,
+    ///     }
+    /// }
+    /// assert_eq!(accounts.get(b"bob")?.as_deref(), Some(&[3][..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn transaction(&self, isolation: Isolation) -> Transaction {
+        Transaction {
+            handle: Arc::clone(&self.default_keyspace().handle),
+            isolation,
+            snapshot: self.snapshot(),
+            writes: BTreeMap::new(),
+            keys_read: BTreeSet::new(),
+            ranges_read: BTreeSet::new(),
+        }
+    }
+}
+
+impl Transaction {
+    /// The state that it reads, without its own writes.
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// The value of `key`: what this transaction wrote, else that of its snapshot. Serializable: a later change of it by others is a conflict.
+    ///
+    /// # Errors
+    /// As [`Keyspace::get_with`]; [`Error::InvalidOption`] for a keyspace of another database.
+    pub fn get(&mut self, keyspace: &Keyspace, key: &[u8]) -> Result<Option<PinnedSlice>> {
+        self.read(keyspace, key, self.isolation == Isolation::Serializable)
+    }
+
+    /// As [`get`](Transaction::get), and a change of the key by others is a conflict at any isolation.
+    pub fn get_for_update(
+        &mut self,
+        keyspace: &Keyspace,
+        key: &[u8],
+    ) -> Result<Option<PinnedSlice>> {
+        self.read(keyspace, key, true)
+    }
+
+    fn read(
+        &mut self,
+        keyspace: &Keyspace,
+        key: &[u8],
+        is_relied_on: bool,
+    ) -> Result<Option<PinnedSlice>> {
+        self.check_owner(keyspace)?;
+        let own = self.writes.get(&keyspace.id()).and_then(|writes| writes.get(key));
+        if let Some(own) = own {
+            return Ok(own.clone().map(PinnedSlice::from));
+        }
+        if is_relied_on {
+            self.keys_read.insert((keyspace.id(), key.to_vec()));
+        }
+        keyspace.get_with(key, &self.read_options())
+    }
+
+    /// The entries of a key range, ascending, with the transaction's own writes among them. Serializable: any change inside of the
+    /// whole range by others is a conflict, however far the iterator was used.
+    ///
+    /// # Errors
+    /// As [`Keyspace::range`]; [`Error::InvalidOption`] for a keyspace of another database.
+    pub fn range<'k>(
+        &mut self,
+        keyspace: &Keyspace,
+        range: impl RangeBounds<&'k [u8]>,
+    ) -> Result<TransactionRange<'_>> {
+        self.check_owner(keyspace)?;
+        let (lower, upper) = bounds_of(&range);
+        let mut options = self.read_options();
+        (options.lower_bound, options.upper_bound) = (lower.clone(), upper.clone());
+        let stored = Range::new(keyspace, options)?.peekable();
+        if self.isolation == Isolation::Serializable {
+            self.ranges_read.insert((keyspace.id(), lower.clone(), upper.clone()));
+        }
+        // A map does not take a range whose end is before its start.
+        let is_empty = lower.as_ref().zip(upper.as_ref()).is_some_and(|(low, high)| low >= high);
+        let writes = self.writes.get(&keyspace.id()).filter(|_| !is_empty);
+        let from = lower.as_deref().map_or(Bound::Unbounded, Bound::Included);
+        let to = upper.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        let own = writes.map(|writes| writes.range::<[u8], _>((from, to)).peekable());
+        Ok(TransactionRange { stored, own })
+    }
+
+    /// Sets `key` to `value` at the commit.
+    ///
+    /// # Errors
+    /// [`Error::KeyTooLarge`], [`Error::ValueTooLarge`], [`Error::InvalidOption`] for a keyspace of another database; nothing is changed then.
+    pub fn put(&mut self, keyspace: &Keyspace, key: &[u8], value: &[u8]) -> Result<()> {
+        self.check_owner(keyspace)?;
+        let _checked = OperationHeader::put(keyspace.id(), key, value)?;
+        self.write(keyspace, key, Some(value.to_vec()));
+        Ok(())
+    }
+
+    /// Removes `key` at the commit, if it is there. Errors as [`put`](Transaction::put).
+    pub fn delete(&mut self, keyspace: &Keyspace, key: &[u8]) -> Result<()> {
+        self.check_owner(keyspace)?;
+        let _checked = OperationHeader::delete(keyspace.id(), key)?;
+        self.write(keyspace, key, None);
+        Ok(())
+    }
+
+    fn write(&mut self, keyspace: &Keyspace, key: &[u8], value: Option<Vec<u8>>) {
+        self.writes.entry(keyspace.id()).or_default().insert(key.to_vec(), value);
+    }
+
+    /// Keys that a commit would write.
+    pub fn len(&self) -> usize {
+        self.writes.values().map(BTreeMap::len).sum()
+    }
+
+    /// True if a commit would write nothing.
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty()
+    }
+
+    /// Applies all writes as one batch, if nothing that the transaction relies on was changed since it began. Without writes it is
+    /// always fine: what was read is the state at one moment.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`]: nothing was written; run the transaction again from its beginning. [`Error::BatchTooLarge`]: nothing was
+    /// written. Others as [`Keyspace::put_with`].
+    ///
+    /// # Cost
+    /// That of a batch, and under the commit lock a look into the memtables for each key that counts. Ranges are walked there,
+    /// entry by entry: keep them short where others write. Tables are read only if they hold something newer than the transaction.
+    pub fn commit(self, options: &WriteOptions) -> Result<()> {
+        let engine = &self.handle.engine;
+        if self.is_empty() {
+            return engine.health.check_open();
+        }
+        let mut operations = BatchBuilder::new();
+        for (keyspace, writes) in &self.writes {
+            for (key, value) in writes {
+                match value {
+                    Some(value) => operations.push_put(*keyspace, key, value)?,
+                    None => operations.push_delete(*keyspace, key)?,
+                }
+            }
+        }
+        let durability = options.durability.unwrap_or(engine.options.durability);
+        engine.write_batch_if(&operations, durability, || self.check(engine))
+    }
+
+    /// Forgets all writes; the same as dropping it.
+    pub fn rollback(self) {}
+
+    /// Called with the commit lock held.
+    fn check(&self, engine: &Engine) -> Result<()> {
+        let since = self.snapshot.sequence();
+        if engine.current.visible() == since {
+            return Ok(());
+        }
+        let written =
+            self.writes.iter().flat_map(|(id, writes)| writes.keys().map(move |key| (*id, key)));
+        for (keyspace, key) in written.chain(self.keys_read.iter().map(|(id, key)| (*id, key))) {
+            if engine.is_key_changed(keyspace, key, since)? {
+                return Err(conflict(engine, keyspace, key.clone()));
+            }
+        }
+        for (keyspace, lower, upper) in &self.ranges_read {
+            let changed =
+                engine.changed_key_of(*keyspace, lower.as_deref(), upper.as_deref(), since)?;
+            if let Some(key) = changed {
+                return Err(conflict(engine, *keyspace, key));
+            }
+        }
+        Ok(())
+    }
+
+    fn read_options(&self) -> ReadOptions {
+        ReadOptions { snapshot: Some(self.snapshot.clone()), ..ReadOptions::default() }
+    }
+
+    fn check_owner(&self, keyspace: &Keyspace) -> Result<()> {
+        let same = Arc::ptr_eq(&keyspace.handle.engine, &self.handle.engine);
+        if same { Ok(()) } else { Err(another_database("transaction")) }
+    }
+}
+
+impl fmt::Debug for Transaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Transaction({:?} at {}, {} keys)",
+            self.isolation,
+            self.snapshot.sequence(),
+            self.len()
+        )
+    }
+}
+
+#[cold]
+fn conflict(engine: &Engine, keyspace: KeyspaceId, key: Vec<u8>) -> Error {
+    Error::Conflict { keyspace: engine.keyspace_name(keyspace), key }
+}
+
+/// The entries of a range as a transaction sees them. Made by [`Transaction::range`].
+pub struct TransactionRange<'t> {
+    stored: Peekable<Range>,
+    own: Option<Peekable<btree_map::Range<'t, Vec<u8>, Option<Vec<u8>>>>>,
+}
+
+impl fmt::Debug for TransactionRange<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TransactionRange")
+    }
+}
+
+impl Iterator for TransactionRange<'_> {
+    type Item = Result<(Vec<u8>, PinnedSlice)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let Some(own) = &mut self.own else { return self.stored.next() };
+        loop {
+            let Some((own_key, _)) = own.peek() else { return self.stored.next() };
+            match self.stored.peek() {
+                Some(Err(_)) => return self.stored.next(),
+                Some(Ok((key, _))) if key < *own_key => return self.stored.next(),
+                Some(Ok((key, _))) if key == *own_key => {
+                    let _overwritten = self.stored.next();
+                }
+                _ => {}
+            }
+            let (key, value) = own.next()?;
+            if let Some(value) = value {
+                return Some(Ok((key.clone(), PinnedSlice::from(value.clone()))));
+            }
+        }
+    }
+}
