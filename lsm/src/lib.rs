@@ -25,7 +25,9 @@
 //! | put, get, delete | [`Db`] for the default keyspace, [`Keyspace`] for any |
 //! | several writes or none | [`WriteBatch`], [`Db::write`] |
 //! | sorted reads, both ways | [`Cursor`], [`Keyspace::range`], [`Keyspace::prefix`] |
-//! | many keys at once | [`Keyspace::multi_get`] |
+//! | many keys at once | [`Keyspace::multi_get`], [`Keyspace::multi_get_async`] |
+//! | read, decide, write | [`Db::transaction`]: optimistic, snapshot isolation or serializable |
+//! | how large a range is | [`Keyspace::estimate`] |
 //! | a stable view | [`Snapshot`] |
 //! | what `Ok` means | [`Durability`] |
 //! | what it is doing | [`Db::stats`], whose `Display` is made for people |

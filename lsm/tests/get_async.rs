@@ -131,6 +131,55 @@ fn many_in_flight_give_what_get_gives() {
     }
 }
 
+/// Polled only after a wake, as `wait_for_all`.
+fn wait_for<F: Future>(future: F) -> F::Output {
+    let bell = Arc::new(Bell::default());
+    let waker = Waker::from(Arc::clone(&bell));
+    let mut future = Box::pin(future);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return output;
+        }
+        let mut rung = bell.rung.lock().unwrap();
+        while !*rung {
+            rung = bell.changed.wait(rung).unwrap();
+        }
+        *rung = false;
+    }
+}
+
+/// A multi_get that is awaited sees one moment for all keys, whatever is written before the last of them is read.
+#[test]
+fn an_awaited_multi_get_sees_one_moment() {
+    fn is_send<T: Send + 'static>(value: T) -> T {
+        value
+    }
+    for disk in bodies() {
+        let directory = tempfile::tempdir().unwrap();
+        let db = Db::open_in(environment(disk.clone()), directory.path(), options(true)).unwrap();
+        fill(&db);
+        let numbers: Vec<u32> = (0..600).map(|i| (i * 7919) % (KEYS + 50)).collect();
+        let keys: Vec<Vec<u8>> = numbers.iter().map(|&number| key(number)).collect();
+        let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+        let keyspace = db.default_keyspace();
+        let future = is_send(keyspace.multi_get_async(&keys, &ReadOptions::default()));
+        for &number in numbers.iter().rev() {
+            db.put(&key(number), b"new").unwrap();
+        }
+        db.compact().unwrap();
+        for (&number, found) in numbers.iter().zip(wait_for(future)) {
+            assert_eq!(found.unwrap().as_deref(), expected(number).as_deref(), "{}", disk.name());
+        }
+        assert!(wait_for(keyspace.multi_get_async(&[], &ReadOptions::default())).is_empty());
+        let abandoned = keyspace.multi_get_async(&keys, &ReadOptions::default());
+        drop(abandoned);
+        let closed = keyspace.clone();
+        db.close().unwrap();
+        let found = wait_for(closed.multi_get_async(&keys[..2], &ReadOptions::default()));
+        assert!(found.iter().all(|found| matches!(found, Err(Error::Closed))));
+    }
+}
+
 /// A future sees the state of the moment of its call, also where that is a snapshot.
 #[test]
 fn a_future_sees_the_moment_of_its_call() {

@@ -91,3 +91,24 @@ fn a_key_is_located_where_a_get_finds_it_and_nowhere_once_it_is_gone() {
     db.compact().unwrap();
     assert_eq!(keyspace.locate(&key(5), &now).unwrap(), None);
 }
+
+#[test]
+fn an_estimate_is_right_to_about_a_block_of_each_table() {
+    let disk = SimDisk::new(1);
+    let db = filled(&disk);
+    let keyspace = db.default_keyspace();
+    let whole = keyspace.estimate(..).unwrap();
+    assert_eq!(whole.entries, 2000);
+    let on_disk: u64 = db.stats().keyspaces[0].levels.iter().map(|level| level.bytes).sum();
+    assert_eq!(whole.file_bytes, on_disk);
+    let (first, middle, last) = (key(0), key(800), key(2000));
+    let left = keyspace.estimate(&first[..]..&middle[..]).unwrap();
+    let right = keyspace.estimate(&middle[..]..&last[..]).unwrap();
+    assert!((780..=820).contains(&left.entries), "{left:?}");
+    assert!(whole.entries - left.entries - right.entries <= 2, "{left:?} {right:?}");
+    let nothing = [keyspace.estimate(&last[..]..), keyspace.estimate(&middle[..]..&first[..])];
+    assert!(nothing.iter().all(|found| found.as_ref().is_ok_and(|found| found.file_bytes == 0)));
+    // Answered by what the manifest and the indexes say, whatever is in memory.
+    db.put(b"unflushed", b"1").unwrap();
+    assert_eq!(keyspace.estimate(..).unwrap(), whole);
+}

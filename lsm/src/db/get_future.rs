@@ -3,6 +3,7 @@
 use crate::base::error::{Error, Result};
 use crate::base::slice::PinnedSlice;
 use crate::base::sync::Mutex;
+use crate::db::snapshot::Snapshot;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -128,5 +129,47 @@ impl fmt::Debug for GetFuture {
 impl fmt::Debug for Promise {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Promise(kept: {})", self.kept)
+    }
+}
+
+/// The values of several keys as of one moment. Made by [`Keyspace::multi_get_async`](crate::Keyspace::multi_get_async).
+///
+/// Like [`GetFuture`]: any executor, `Send`, may be dropped at any time.
+#[must_use = "a future does nothing visible until it is awaited"]
+pub struct MultiGetFuture {
+    parts: Vec<GetFuture>,
+    answers: Vec<Found>,
+    /// Keeps what the reads see from being compacted away before the last of them has begun to look.
+    _snapshot: Option<Snapshot>,
+}
+
+impl MultiGetFuture {
+    pub(crate) fn new(parts: Vec<GetFuture>, snapshot: Option<Snapshot>) -> MultiGetFuture {
+        let answers = Vec::with_capacity(parts.len());
+        MultiGetFuture { parts, answers, _snapshot: snapshot }
+    }
+}
+
+impl Future for MultiGetFuture {
+    type Output = Vec<Result<Option<PinnedSlice>>>;
+
+    /// # Panics
+    /// If it is polled again after it was ready.
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        // All reads are under way since the call. Waiting for one after the other takes one waker at a time.
+        while let Some(part) = this.parts.get_mut(this.answers.len()) {
+            match Pin::new(part).poll(context) {
+                Poll::Ready(found) => this.answers.push(found),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Ready(std::mem::take(&mut this.answers))
+    }
+}
+
+impl fmt::Debug for MultiGetFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MultiGetFuture({} of {} keys)", self.answers.len(), self.parts.len())
     }
 }

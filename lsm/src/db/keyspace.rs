@@ -6,7 +6,8 @@ use crate::base::options::Durability;
 use crate::base::slice::PinnedSlice;
 use crate::db::cursor::{Cursor, Range};
 use crate::db::database::Handle;
-use crate::db::get_future::GetFuture;
+use crate::db::estimate::Estimate;
+use crate::db::get_future::{GetFuture, MultiGetFuture};
 use crate::db::read::Place;
 use crate::db::snapshot::Snapshot;
 use std::fmt;
@@ -200,6 +201,65 @@ impl Keyspace {
             }
             Err(error) => keys.iter().map(|_| Err(error.clone())).collect(),
         }
+    }
+
+    /// As [`multi_get`](Keyspace::multi_get), without keeping the thread: blocks that are not cached are read by the database's own
+    /// thread, as for [`get_async`](Keyspace::get_async), all of them in flight from the call on.
+    ///
+    /// # Errors
+    /// Each key has its own result; errors as [`get_async`](Keyspace::get_async).
+    ///
+    /// ```
+    /// # use std::future::Future;
+    /// # use std::task::{Context, Poll, Waker};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = treering_lsm::Db::open(directory.path(), Default::default())?;
+    /// # fn block_on<F: Future>(future: F) -> F::Output {
+    /// #     let mut future = Box::pin(future);
+    /// #     loop {
+    /// #         match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+    /// #             Poll::Ready(output) => return output,
+    /// #             Poll::Pending => std::thread::yield_now(),
+    /// #         }
+    /// #     }
+    /// # }
+    /// let keyspace = db.default_keyspace().clone();
+    /// keyspace.put(b"yew", b"2000")?;
+    /// let found = block_on(async move { keyspace.multi_get_async(&[b"oak", b"yew"], &Default::default()).await });
+    /// assert!(matches!(&found[0], Ok(None)));
+    /// assert!(matches!(&found[1], Ok(Some(value)) if value == b"2000"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn multi_get_async(&self, keys: &[&[u8]], options: &ReadOptions) -> MultiGetFuture {
+        let engine = &self.handle.engine;
+        let mut options = options.clone();
+        // All as of one moment, although each begins at its own.
+        options.snapshot.get_or_insert_with(|| engine.snapshots.take(&engine.current));
+        let parts = keys.iter().map(|key| self.get_async(key, &options)).collect();
+        MultiGetFuture::new(parts, options.snapshot)
+    }
+
+    /// How much the tables hold of a key range, about: nothing but the indexes of tables at its ends is looked at.
+    ///
+    /// Right to about a block of each table that an end of the range lies in. Versions and tombstones that compaction has not yet
+    /// dropped count; what is still in memory does not ([`flush`](Keyspace::flush) first to have it in).
+    ///
+    /// # Errors
+    /// [`Error::Closed`](crate::Error::Closed), or the error of opening a table.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = treering_lsm::Db::open(directory.path(), Default::default())?;
+    /// let keyspace = db.default_keyspace();
+    /// keyspace.put(b"oak", b"600 years")?;
+    /// keyspace.flush()?;
+    /// assert_eq!(keyspace.estimate(..)?.entries, 1);
+    /// assert_eq!(keyspace.estimate(&b"p"[..]..)?.file_bytes, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn estimate<'k>(&self, range: impl RangeBounds<&'k [u8]>) -> Result<Estimate> {
+        let (lower, upper) = bounds_of(&range);
+        self.handle.engine.estimate(self.id, lower.as_deref(), upper.as_deref())
     }
 
     /// A cursor over the keyspace as of now (or the snapshot), not yet positioned.

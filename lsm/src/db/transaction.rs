@@ -43,6 +43,10 @@ pub enum Isolation {
 
 /// Own writes of one keyspace: values, and `None` for deletes.
 type Writes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+/// Those of a range of keys.
+type OwnWrites<'t> = btree_map::Range<'t, Vec<u8>, Option<Vec<u8>>>;
+/// First key of a range, and the key after its last.
+type Bounds = (Option<Vec<u8>>, Option<Vec<u8>>);
 
 /// Reads and writes that take effect together, at [`commit`](Transaction::commit), or never. Made by [`Db::transaction`].
 ///
@@ -55,8 +59,8 @@ pub struct Transaction {
     writes: BTreeMap<KeyspaceId, Writes>,
     /// Keys whose change is a conflict although they are not written here.
     keys_read: BTreeSet<(KeyspaceId, Vec<u8>)>,
-    /// Likewise ranges: first key, and the key after the last.
-    ranges_read: BTreeSet<(KeyspaceId, Option<Vec<u8>>, Option<Vec<u8>>)>,
+    /// Likewise ranges.
+    ranges_read: BTreeSet<(KeyspaceId, Bounds)>,
 }
 
 impl Db {
@@ -151,7 +155,7 @@ impl Transaction {
         (options.lower_bound, options.upper_bound) = (lower.clone(), upper.clone());
         let stored = Range::new(keyspace, options)?.peekable();
         if self.isolation == Isolation::Serializable {
-            self.ranges_read.insert((keyspace.id(), lower.clone(), upper.clone()));
+            self.ranges_read.insert((keyspace.id(), (lower.clone(), upper.clone())));
         }
         // A map does not take a range whose end is before its start.
         let is_empty = lower.as_ref().zip(upper.as_ref()).is_some_and(|(low, high)| low >= high);
@@ -239,7 +243,7 @@ impl Transaction {
                 return Err(conflict(engine, keyspace, key.clone()));
             }
         }
-        for (keyspace, lower, upper) in &self.ranges_read {
+        for (keyspace, (lower, upper)) in &self.ranges_read {
             let changed =
                 engine.changed_key_of(*keyspace, lower.as_deref(), upper.as_deref(), since)?;
             if let Some(key) = changed {
@@ -279,7 +283,7 @@ fn conflict(engine: &Engine, keyspace: KeyspaceId, key: Vec<u8>) -> Error {
 /// The entries of a range as a transaction sees them. Made by [`Transaction::range`].
 pub struct TransactionRange<'t> {
     stored: Peekable<Range>,
-    own: Option<Peekable<btree_map::Range<'t, Vec<u8>, Option<Vec<u8>>>>>,
+    own: Option<Peekable<OwnWrites<'t>>>,
 }
 
 impl fmt::Debug for TransactionRange<'_> {
