@@ -29,6 +29,7 @@
 //! | read, decide, write | [`Db::transaction`]: optimistic, snapshot isolation or serializable |
 //! | how large a range is | [`Keyspace::estimate`] |
 //! | a stable view | [`Snapshot`] |
+//! | a copy that costs nothing | [`Db::checkpoint`] |
 //! | what `Ok` means | [`Durability`] |
 //! | what it is doing | [`Db::stats`], whose `Display` is made for people |
 //! | tests without files, time or threads | [`Environment`], [`io::sim::SimDisk`] |

@@ -74,6 +74,10 @@ impl Disk for WatchedDisk {
         self.inner.create_directory(path)
     }
 
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.inner.hard_link(from, to)
+    }
+
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {
         self.inner.list(path)
     }

@@ -3,6 +3,7 @@
 mod background;
 mod batch;
 mod block_reads;
+mod checkpoint;
 mod commit;
 mod conflict;
 mod cursor;

@@ -80,7 +80,9 @@ pub trait Disk: Send + Sync + Debug {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Renames a file, replacing the target.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Makes creates, renames and unlinks in this directory durable.
+    /// Gives a file a second name in the same file system; `AlreadyExists` if the name is taken.
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Makes creates, links, renames and unlinks in this directory durable.
     fn sync_directory(&self, path: &Path) -> io::Result<()>;
     /// Takes the exclusive lock on a lock file, making the file if needed. `WouldBlock` if somebody has it. Released on drop.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>>;

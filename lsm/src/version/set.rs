@@ -290,6 +290,11 @@ impl VersionSet {
         gone
     }
 
+    /// The tables of the set as the first edit of a database that has no log: all that it holds is in them.
+    pub fn checkpoint(&self) -> VersionEdit {
+        VersionEdit { promised: None, ..self.snapshot() }
+    }
+
     /// The whole set as one edit.
     fn snapshot(&self) -> VersionEdit {
         let mut edit = VersionEdit {

@@ -204,6 +204,10 @@ impl Disk for FaultDisk {
         self.named(Call::Rename, from, |disk| disk.rename(from, to))
     }
 
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.named(Call::Link, from, |disk| disk.hard_link(from, to))
+    }
+
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         match self.shared.judge(Target::named(Call::SyncDirectory, path)) {
             Some(Fault::Error(code)) => Err(io::Error::from_raw_os_error(code)),

@@ -41,6 +41,8 @@ pub enum Call {
     Size = 14,
     /// `File::set_size`.
     SetSize = 15,
+    /// `Disk::hard_link`; its path is the source.
+    Link = 16,
 }
 
 impl Call {

@@ -115,6 +115,10 @@ impl Disk for PosixDisk {
         retry(|| std::fs::rename(from, to))
     }
 
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        retry(|| std::fs::hard_link(from, to))
+    }
+
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         let directory = retry(|| std::fs::File::open(path))?;
         match directory.sync_all() {

@@ -255,6 +255,18 @@ impl Disk for SimDisk {
         })
     }
 
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let (from, to) = (normal(from), normal(to));
+        self.named(Call::Link, &from, |state| {
+            let file = state.find(&from)?;
+            if state.names.lookup(&to)?.is_some() {
+                return Err(errno(libc::EEXIST));
+            }
+            state.change_names(NameChange::Create { path: to.clone(), file });
+            Ok(())
+        })
+    }
+
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         let path = normal(path);
         let mut state = self.state.lock();

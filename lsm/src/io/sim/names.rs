@@ -24,9 +24,20 @@ fn name(path: &Path) -> String {
 /// A change of names that `sync_directory` makes durable.
 #[derive(Clone, Debug)]
 pub(super) enum NameChange {
-    Create { path: PathBuf, file: FileId },
-    Rename { from: PathBuf, to: PathBuf, file: FileId },
-    Unlink { path: PathBuf, file: FileId },
+    /// A first name of a file, or one more.
+    Create {
+        path: PathBuf,
+        file: FileId,
+    },
+    Rename {
+        from: PathBuf,
+        to: PathBuf,
+        file: FileId,
+    },
+    Unlink {
+        path: PathBuf,
+        file: FileId,
+    },
 }
 
 impl NameChange {

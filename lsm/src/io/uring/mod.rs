@@ -72,6 +72,10 @@ impl Disk for UringDisk {
         self.posix.rename(from, to)
     }
 
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.posix.hard_link(from, to)
+    }
+
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         self.posix.sync_directory(path)
     }

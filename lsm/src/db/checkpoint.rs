@@ -1,0 +1,95 @@
+//! Checkpoints: a second database that shares the tables of this one by hard links, so that nothing is copied.
+//!
+//! ```text
+//! flush → shapes and sequence number (one lock) → a link for every table → directory synced → manifest → CURRENT
+//! ```
+//!
+//! Promises:
+//! 1. A checkpoint is the state after some number of commits, all that were acknowledged before the call included: tables hold
+//!    whole generations, and a batch lies in one.
+//! 2. CURRENT comes last, after everything that it leads to is durable. What a crash or an error leaves in the directory before that is no
+//!    database and says so when it is opened.
+//! 3. The database itself is not changed. Tables that a compaction replaces meanwhile are kept until their links are made.
+
+use crate::base::error::{Error, Result};
+use crate::base::key::SequenceNumber;
+use crate::db::engine::Engine;
+use crate::file::manifest::ManifestWriter;
+use crate::file::name;
+use crate::io::Disk;
+use crate::job::output::remove_all;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+impl Engine {
+    /// See [`Db::checkpoint`](crate::Db::checkpoint).
+    pub(crate) fn checkpoint(&self, directory: &Path) -> Result<SequenceNumber> {
+        let disk = &self.environment.disk;
+        check_target(disk, directory)?;
+        self.flush_all()?;
+        // The shapes keep their tables from being unlinked.
+        let (snapshot, shapes) = {
+            let versions = self.versions.lock();
+            (versions.checkpoint(), versions.shapes())
+        };
+        let sequence = snapshot.last_sequence.unwrap_or(0);
+        disk.create_directory(directory).map_err(|e| Error::io("create", directory, e))?;
+        let tables =
+            shapes.iter().flat_map(|shape| shape.levels()).flat_map(|level| level.tables());
+        let mut made: Vec<PathBuf> = Vec::new();
+        let linked = tables.map(|table| table.number()).try_for_each(|number| {
+            let from = name::table(&self.directory, number);
+            let to = name::table(directory, number);
+            disk.hard_link(&from, &to).map_err(|e| cannot_link(&to, e))?;
+            made.push(to);
+            self.jobs.check_open()
+        });
+        let number = self.jobs.new_file();
+        made.push(name::manifest(directory, number));
+        // Syncs the directory before it writes CURRENT.
+        let written = linked
+            .and_then(|()| ManifestWriter::create(disk, directory, number, &snapshot).map(drop));
+        match written {
+            Ok(()) => Ok(sequence),
+            Err(error) => {
+                // CURRENT may be there if only the last sync failed. It goes first: without its tables it would be damage.
+                let current = [directory.join(name::CURRENT)];
+                remove_all(&**disk, &current);
+                let _as_well_as_may_be = disk.sync_directory(directory);
+                remove_all(&**disk, &made);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// The directory must be for the checkpoint alone.
+fn check_target(disk: &Arc<dyn Disk>, directory: &Path) -> Result<()> {
+    match disk.list(directory) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Error::io("list", directory, error)),
+        Ok(names) if names.is_empty() => Ok(()),
+        Ok(names) => {
+            let detail = format!(
+                "{} holds {:?} already; choose a directory that is empty or not there yet",
+                directory.display(),
+                names[0]
+            );
+            Err(Error::invalid_option("directory", detail))
+        }
+    }
+}
+
+fn cannot_link(to: &Path, error: std::io::Error) -> Error {
+    match error.raw_os_error() {
+        Some(libc::EXDEV) => {
+            let detail = format!(
+                "{} is on another file system, which hard links do not reach; choose one beside the database",
+                to.display()
+            );
+            Error::invalid_option("directory", detail)
+        }
+        _ => Error::io("link", to, error),
+    }
+}
