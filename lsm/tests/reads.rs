@@ -4,8 +4,10 @@
 mod common;
 
 use common::{open, tiny_options};
+use std::path::Path;
+use treering_lsm::io::Disk;
 use treering_lsm::io::sim::SimDisk;
-use treering_lsm::{Db, FilterPolicy, Place, ReadOptions};
+use treering_lsm::{Db, Error, FilterPolicy, Place, ReadOptions};
 
 fn key(number: u32) -> Vec<u8> {
     format!("key{number:04}").into_bytes()
@@ -111,4 +113,42 @@ fn an_estimate_is_right_to_about_a_block_of_each_table() {
     // Answered by what the manifest and the indexes say, whatever is in memory.
     db.put(b"unflushed", b"1").unwrap();
     assert_eq!(keyspace.estimate(..).unwrap(), whole);
+}
+
+#[test]
+fn a_refreshed_cursor_sees_now_stays_on_its_key_and_lets_go_of_dead_tables() {
+    let disk = SimDisk::new(1);
+    let db = filled(&disk);
+    let keyspace = db.default_keyspace();
+    let tables =
+        || disk.list(Path::new("/db")).unwrap().iter().filter(|n| n.ends_with("sst")).count();
+    let at = |snapshot| {
+        let options = ReadOptions { snapshot, upper_bound: Some(key(1999)), ..Default::default() };
+        keyspace.cursor(&options).unwrap()
+    };
+    let (mut now, mut then) = (at(None), at(Some(db.snapshot())));
+    assert!(now.seek(&key(700)).unwrap() && then.seek(&key(700)).unwrap());
+    let before = tables();
+    (0..2000).for_each(|number| db.put(&key(number), b"new").unwrap());
+    db.delete(&key(700)).unwrap();
+    db.compact().unwrap();
+    assert!(tables() > before, "the cursors keep the old tables: {} after {before}", tables());
+    assert_eq!((now.key(), now.value()), (&key(700)[..], &[7; 100][..]));
+    assert!(now.refresh().unwrap() && then.refresh().unwrap());
+    assert_eq!((now.key(), now.value()), (&key(701)[..], &b"new"[..]));
+    assert_eq!((then.key(), then.value()), (&key(700)[..], &[7; 100][..]));
+    assert!(now.prev().unwrap() && then.prev().unwrap());
+    assert_eq!((now.key(), then.key()), (&key(699)[..], &key(699)[..]));
+    // The bounds stay; a cursor that stands nowhere stays nowhere.
+    assert!(now.seek_to_last().unwrap());
+    assert_eq!(now.key(), key(1998));
+    assert!(!now.next().unwrap() && !now.refresh().unwrap());
+    drop(then);
+    (0..2000).for_each(|number| db.put(&key(number), b"newer").unwrap());
+    db.compact().unwrap();
+    now.refresh().unwrap();
+    while db.step().unwrap() {}
+    assert!(tables() <= before, "{} tables are left of {before}", tables());
+    db.close().unwrap();
+    assert!(matches!(now.refresh(), Err(Error::Closed)));
 }

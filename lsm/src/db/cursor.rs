@@ -1,11 +1,10 @@
 //! Cursors and ranges: sorted reads over memtables and tables as of one moment.
 
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 use crate::base::key::{KeyspaceId, SequenceNumber};
 use crate::base::slice::PinnedSlice;
 use crate::db::engine::Engine;
 use crate::db::keyspace::{Keyspace, ReadOptions};
-use crate::db::snapshot::Snapshot;
 use crate::file::table_cursor::{Bounds, ReadAhead, TableCursorOptions};
 use crate::version::level_cursor::LevelCursor;
 use crate::version::merge::MergeCursor;
@@ -13,10 +12,14 @@ use crate::version::source::Source;
 use crate::version::view::View;
 use crate::version::visible::VisibleCursor;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 impl Engine {
-    pub(crate) fn cursor(&self, keyspace: KeyspaceId, options: &ReadOptions) -> Result<Cursor> {
+    pub(crate) fn cursor(
+        self: &Arc<Self>,
+        keyspace: KeyspaceId,
+        options: &ReadOptions,
+    ) -> Result<Cursor> {
         self.health.check_open()?;
         let view = self.current.view_full();
         let visible = self.current.visible();
@@ -25,7 +28,8 @@ impl Engine {
             None => visible,
         };
         let sources = sources(&view, keyspace, options)?;
-        Ok(Cursor::new(sources, sequence, options))
+        let origin = Origin { engine: Arc::downgrade(self), keyspace, options: options.clone() };
+        Ok(Cursor::new(sources, sequence, origin))
     }
 }
 
@@ -85,16 +89,52 @@ fn sources(view: &Arc<View>, keyspace: KeyspaceId, options: &ReadOptions) -> Res
 /// ```
 pub struct Cursor {
     inner: VisibleCursor<MergeCursor<Source>>,
-    /// Keeps what a snapshot read needs from being compacted away under a cursor that opens tables later.
-    _snapshot: Option<Snapshot>,
+    origin: Origin,
+}
+
+/// What a cursor was made from.
+struct Origin {
+    /// A cursor does not keep the database open.
+    engine: Weak<Engine>,
+    keyspace: KeyspaceId,
+    /// Its snapshot keeps what is needed from being compacted away under a cursor that opens tables later.
+    options: ReadOptions,
 }
 
 impl Cursor {
-    fn new(sources: Vec<Source>, sequence: SequenceNumber, options: &ReadOptions) -> Cursor {
+    fn new(sources: Vec<Source>, sequence: SequenceNumber, origin: Origin) -> Cursor {
         let merged = MergeCursor::new(sources);
+        let options = &origin.options;
         let (lower, upper) = (options.lower_bound.clone(), options.upper_bound.clone());
         let inner = VisibleCursor::new(merged, sequence, lower, upper);
-        Cursor { inner, _snapshot: options.snapshot.clone() }
+        Cursor { inner, origin }
+    }
+
+    /// Lets go of the memtables and tables that the cursor keeps alive, and goes on with those of now: for cursors that live long.
+    ///
+    /// A cursor without a snapshot sees the newest state from then on, one with a snapshot what it saw before. It stays on its key,
+    /// or moves on to the next if that is gone; true if it stands on an entry afterwards.
+    ///
+    /// # Errors
+    /// As [`Keyspace::cursor`] (the cursor is as before then) and as a seek. [`Error::Closed`](crate::Error::Closed) after the database was closed.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = treering_lsm::Db::open(directory.path(), Default::default())?;
+    /// db.put(b"a", b"1")?;
+    /// let mut cursor = db.default_keyspace().cursor(&Default::default())?;
+    /// cursor.seek_to_first()?;
+    /// db.put(b"a", b"2")?;
+    /// assert_eq!(cursor.value(), b"1");
+    /// assert!(cursor.refresh()?);
+    /// assert_eq!(cursor.value(), b"2");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn refresh(&mut self) -> Result<bool> {
+        let engine = self.origin.engine.upgrade().ok_or(Error::Closed)?;
+        let fresh = engine.cursor(self.origin.keyspace, &self.origin.options)?;
+        let before = std::mem::replace(self, fresh);
+        if before.valid() { self.seek(before.key()) } else { Ok(false) }
     }
 
     /// True while the cursor stands on an entry.
