@@ -27,13 +27,15 @@ impl Engine {
     pub(crate) fn checkpoint(&self, directory: &Path) -> Result<SequenceNumber> {
         let disk = &self.environment.disk;
         check_target(disk, directory)?;
+        // What is visible now is in tables after the flush. More may be: the last sequence number of the manifest says nothing about
+        // that, for commits go on while a generation is flushed.
+        let sequence = self.current.visible();
         self.flush_all()?;
         // The shapes keep their tables from being unlinked.
         let (snapshot, shapes) = {
             let versions = self.versions.lock();
             (versions.checkpoint(), versions.shapes())
         };
-        let sequence = snapshot.last_sequence.unwrap_or(0);
         disk.create_directory(directory).map_err(|e| Error::io("create", directory, e))?;
         let tables =
             shapes.iter().flat_map(|shape| shape.levels()).flat_map(|level| level.tables());

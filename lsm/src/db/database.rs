@@ -195,8 +195,10 @@ impl Db {
     /// Makes a second database in `directory`, which must be empty or not there, with the state of now. It is durable when this returns.
     ///
     /// The tables are shared by hard links: nothing is copied, and a table takes its space until neither database needs it. The
-    /// directory must be in the same file system. The copy is opened like any other database and goes its own way. Returns
-    /// the sequence number up to which it holds everything: all writes acknowledged before the call, those of class None included.
+    /// directory must be in the same file system. The copy is opened like any other database and goes its own way.
+    ///
+    /// It holds all writes acknowledged before the call, those of class None included, and the first few of those made during it.
+    /// Returns the sequence number of the last one before the call.
     ///
     /// # Errors
     /// [`Error::InvalidOption`] for a directory that is not empty or in another file system; errors of [`Db::flush`] and of making
