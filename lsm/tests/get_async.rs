@@ -72,6 +72,16 @@ struct Bell {
     changed: Condvar,
 }
 
+impl Bell {
+    fn wait(&self) {
+        let mut rung = self.rung.lock().unwrap();
+        while !*rung {
+            rung = self.changed.wait(rung).unwrap();
+        }
+        *rung = false;
+    }
+}
+
 impl Wake for Bell {
     fn wake(self: Arc<Self>) {
         *self.rung.lock().unwrap() = true;
@@ -98,11 +108,7 @@ fn wait_for_all(futures: Vec<GetFuture>) -> Vec<Result<Option<Vec<u8>>, Error>> 
         if waiting.is_empty() {
             return results;
         }
-        let mut rung = bell.rung.lock().unwrap();
-        while !*rung {
-            rung = bell.changed.wait(rung).unwrap();
-        }
-        *rung = false;
+        bell.wait();
     }
 }
 
@@ -140,11 +146,7 @@ fn wait_for<F: Future>(future: F) -> F::Output {
         if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
             return output;
         }
-        let mut rung = bell.rung.lock().unwrap();
-        while !*rung {
-            rung = bell.changed.wait(rung).unwrap();
-        }
-        *rung = false;
+        bell.wait();
     }
 }
 

@@ -1,7 +1,7 @@
 //! Checkpoints: a second database that shares the tables of this one by hard links, so that nothing is copied.
 //!
 //! ```text
-//! flush → shapes and sequence number (one lock) → a link for every table → directory synced → manifest → CURRENT
+//! flush → shapes → a link for every table → directory synced → manifest → CURRENT
 //! ```
 //!
 //! Promises:

@@ -44,7 +44,7 @@ impl Engine {
             1,
             cost,
             durability,
-            || Ok(()),
+            || Ok::<(), Error>(()),
             |generation, sequence| {
                 apply(generation, keyspace, key, Tag::new(sequence, kind), value)
             },
@@ -60,16 +60,16 @@ impl Engine {
         if operations.is_empty() {
             return self.check_writable();
         }
-        self.write_batch_if(operations, durability, || Ok(()))
+        self.write_batch_if(operations, durability, || Ok::<(), Error>(()))
     }
 
     /// Writes a batch that is not empty, unless `check` has an error. It is asked when nothing can be committed in between.
-    pub(crate) fn write_batch_if(
+    pub(crate) fn write_batch_if<E: From<Error>>(
         &self,
         operations: &BatchBuilder,
         durability: Durability,
-        check: impl FnOnce() -> Result<()>,
-    ) -> Result<()> {
+        check: impl FnOnce() -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
         let (bytes, count) = (operations.bytes(), operations.len());
         let cost = batch_cost(bytes, count);
         self.commit(&[bytes], count, cost, durability, check, |generation, first| {
@@ -78,15 +78,15 @@ impl Engine {
     }
 
     #[inline]
-    fn commit(
+    fn commit<E: From<Error>>(
         &self,
         parts: &[&[u8]],
         count: u32,
         cost: usize,
         durability: Durability,
-        check: impl FnOnce() -> Result<()>,
+        check: impl FnOnce() -> std::result::Result<(), E>,
         apply: impl FnOnce(&Generation, SequenceNumber) -> Result<()>,
-    ) -> Result<()> {
+    ) -> std::result::Result<(), E> {
         self.check_writable()?;
         let bytes: usize = parts.iter().map(|part| part.len()).sum();
         if let Some(sleep) = self.pacer.charge(bytes as u64) {
@@ -124,7 +124,9 @@ impl Engine {
             self.request_drain()?;
         }
         match (durability, lsn) {
-            (Durability::Sync, Some(lsn)) => self.wal.sync(lsn).map_err(|error| self.fail(error)),
+            (Durability::Sync, Some(lsn)) => {
+                Ok(self.wal.sync(lsn).map_err(|error| self.fail(error))?)
+            }
             _ => Ok(()),
         }
     }

@@ -13,29 +13,38 @@ use crate::db::engine::Engine;
 use crate::file::table_cursor::{ReadAhead, TableCursorOptions};
 use crate::version::table::Table;
 use crate::version::view::View;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-impl Engine {
-    /// True if a commit after `since` wrote or deleted `key`.
+/// What was changed after a sequence number, as one view shows it.
+pub(crate) struct Changes {
+    view: Arc<View>,
+    since: SequenceNumber,
+    /// By keyspace, once asked for: the tables that hold something newer.
+    newer: BTreeMap<KeyspaceId, Vec<Arc<Table>>>,
+}
+
+impl Changes {
+    /// Those that the view of now shows.
+    pub(crate) fn after(since: SequenceNumber, engine: &Engine) -> Changes {
+        Changes { view: engine.current.view_full(), since, newer: BTreeMap::new() }
+    }
+
+    /// True if a later commit wrote or deleted `key`.
     ///
     /// # Errors
     /// Those of reading tables.
-    pub(crate) fn is_key_changed(
-        &self,
-        keyspace: KeyspaceId,
-        key: &[u8],
-        since: SequenceNumber,
-    ) -> Result<bool> {
-        let view = self.current.view_full();
+    pub(crate) fn has_key(&mut self, keyspace: KeyspaceId, key: &[u8]) -> Result<bool> {
         let hash = key_hash(key);
-        for generation in view.generations() {
+        for generation in self.view.generations() {
             let memtable = generation.memtable(keyspace);
             let memtable = memtable.filter(|_| generation.may_hold(keyspace, hash));
             if let Some((tag, _)) = memtable.and_then(|memtable| memtable.get(key, SEQUENCE_MAX)) {
-                return Ok(tag.sequence() > since);
+                return Ok(tag.sequence() > self.since);
             }
         }
-        for table in newer_tables(&view, keyspace, since).filter(|table| table.covers(key)) {
+        let since = self.since;
+        for table in self.newer_tables(keyspace).iter().filter(|table| table.covers(key)) {
             let reader = table.reader()?;
             if reader.may_contain(hash)
                 && let Some((tag, _)) = reader.get(key, hash, SEQUENCE_MAX, true)?
@@ -47,19 +56,18 @@ impl Engine {
         Ok(false)
     }
 
-    /// A key from `lower` to below `upper` that a commit after `since` wrote or deleted.
+    /// A key from `lower` to below `upper` that a later commit wrote or deleted.
     ///
     /// # Errors
     /// Those of reading tables.
-    pub(crate) fn changed_key_of(
-        &self,
+    pub(crate) fn key_within(
+        &mut self,
         keyspace: KeyspaceId,
         lower: Option<&[u8]>,
         upper: Option<&[u8]>,
-        since: SequenceNumber,
     ) -> Result<Option<Vec<u8>>> {
-        let view = self.current.view_full();
-        for generation in view.generations() {
+        let since = self.since;
+        for generation in self.view.generations() {
             let memtable = generation.memtable(keyspace);
             let Some(memtable) = memtable.filter(|memtable| !memtable.is_empty()) else { continue };
             let found = first_newer(&mut memtable.cursor(), lower, upper, since)?;
@@ -68,7 +76,7 @@ impl Engine {
             }
         }
         let options = TableCursorOptions { fill_cache: false, read_ahead: ReadAhead::Auto };
-        for table in newer_tables(&view, keyspace, since) {
+        for table in self.newer_tables(keyspace) {
             let info = table.info();
             let is_below = lower.is_some_and(|lower| &info.largest[..] < lower);
             if is_below || upper.is_some_and(|upper| &info.smallest[..] >= upper) {
@@ -81,16 +89,15 @@ impl Engine {
         }
         Ok(None)
     }
-}
 
-/// The tables of a keyspace that hold something newer than `since`.
-fn newer_tables(
-    view: &View,
-    keyspace: KeyspaceId,
-    since: SequenceNumber,
-) -> impl Iterator<Item = &Arc<Table>> {
-    let levels = view.shape(keyspace).into_iter().flat_map(|shape| shape.levels());
-    levels.flat_map(|level| level.tables()).filter(move |table| table.info().sequence_max > since)
+    fn newer_tables(&mut self, keyspace: KeyspaceId) -> &[Arc<Table>] {
+        let (view, since) = (&self.view, self.since);
+        self.newer.entry(keyspace).or_insert_with(|| {
+            let levels = view.shape(keyspace).into_iter().flat_map(|shape| shape.levels());
+            let tables = levels.flat_map(|level| level.tables());
+            tables.filter(|table| table.info().sequence_max > since).cloned().collect()
+        })
+    }
 }
 
 /// The first key between the bounds with an entry newer than `since`.

@@ -18,6 +18,7 @@ use crate::base::error::{Error, Result};
 use crate::base::key::KeyspaceId;
 use crate::base::slice::PinnedSlice;
 use crate::db::batch::another_database;
+use crate::db::conflict::Changes;
 use crate::db::cursor::Range;
 use crate::db::database::{Db, Handle};
 use crate::db::engine::Engine;
@@ -224,30 +225,30 @@ impl Transaction {
             }
         }
         let durability = options.durability.unwrap_or(engine.options.durability);
-        engine.write_batch_if(&operations, durability, || self.check(engine))
+        let written = engine.write_batch_if(&operations, durability, || self.check(engine));
+        written.map_err(|refusal| refusal.into_error(engine))
     }
 
     /// Forgets all writes; the same as dropping it.
     pub fn rollback(self) {}
 
     /// Called with the commit lock held.
-    fn check(&self, engine: &Engine) -> Result<()> {
+    fn check(&self, engine: &Engine) -> std::result::Result<(), Refusal> {
         let since = self.snapshot.sequence();
         if engine.current.visible() == since {
             return Ok(());
         }
+        let mut changes = Changes::after(since, engine);
         let written =
             self.writes.iter().flat_map(|(id, writes)| writes.keys().map(move |key| (*id, key)));
         for (keyspace, key) in written.chain(self.keys_read.iter().map(|(id, key)| (*id, key))) {
-            if engine.is_key_changed(keyspace, key, since)? {
-                return Err(conflict(engine, keyspace, key.clone()));
+            if changes.has_key(keyspace, key)? {
+                return Err(Refusal::Changed(keyspace, key.clone()));
             }
         }
         for (keyspace, (lower, upper)) in &self.ranges_read {
-            let changed =
-                engine.changed_key_of(*keyspace, lower.as_deref(), upper.as_deref(), since)?;
-            if let Some(key) = changed {
-                return Err(conflict(engine, *keyspace, key));
+            if let Some(key) = changes.key_within(*keyspace, lower.as_deref(), upper.as_deref())? {
+                return Err(Refusal::Changed(*keyspace, key));
             }
         }
         Ok(())
@@ -275,9 +276,30 @@ impl fmt::Debug for Transaction {
     }
 }
 
-#[cold]
-fn conflict(engine: &Engine, keyspace: KeyspaceId, key: Vec<u8>) -> Error {
-    Error::Conflict { keyspace: engine.keyspace_name(keyspace), key }
+/// Why a commit wrote nothing.
+enum Refusal {
+    /// This key was changed.
+    Changed(KeyspaceId, Vec<u8>),
+    Failed(Error),
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Refusal {
+        Refusal::Failed(error)
+    }
+}
+
+impl Refusal {
+    /// Asks for a name, which may have to wait for the manifest: not for when the commit lock is held.
+    #[cold]
+    fn into_error(self, engine: &Engine) -> Error {
+        match self {
+            Refusal::Changed(id, key) => {
+                Error::Conflict { keyspace: engine.keyspace_name(id), key }
+            }
+            Refusal::Failed(error) => error,
+        }
+    }
 }
 
 /// The entries of a range as a transaction sees them. Made by [`Transaction::range`].
