@@ -5,7 +5,7 @@ mod common;
 
 use common::{Chance, open, other_options, tiny_options};
 use std::collections::BTreeMap;
-use treering_lsm::io::sim::{LossModel, SimDisk};
+use treering_lsm::io::sim::{Call, LossModel, SimDisk};
 use treering_lsm::{Db, Durability, Error, Isolation, ReadOptions, Transaction, WriteOptions};
 
 const ISOLATIONS: [Isolation; 2] = [Isolation::Snapshot, Isolation::Serializable];
@@ -107,6 +107,53 @@ fn write_skew_passes_a_snapshot_and_not_a_serializable_transaction() {
     assert!(!skew(Isolation::Snapshot, false));
     assert!(skew(Isolation::Snapshot, true));
     assert!(skew(Isolation::Serializable, false));
+}
+
+#[test]
+fn a_read_for_update_is_guarded_also_where_nothing_is_written() {
+    for isolation in ISOLATIONS {
+        let db = fresh();
+        let keyspace = db.default_keyspace();
+        let begin = || {
+            let mut transaction = db.transaction(isolation);
+            transaction.get_for_update(keyspace, b"lease").unwrap();
+            transaction.get(keyspace, b"other").unwrap();
+            transaction
+        };
+        let (quiet, beside, lost) = (begin(), begin(), begin());
+        assert!(!is_refused(quiet));
+        keyspace.put(b"other", b"1").unwrap();
+        assert!(!is_refused(beside), "what was only read is the state at one moment");
+        keyspace.put(b"lease", b"taken").unwrap();
+        assert!(is_refused(lost));
+    }
+}
+
+#[test]
+fn a_range_that_cannot_be_read_on_ends_and_shows_no_own_writes_behind_the_gap() {
+    let disk = SimDisk::new(1);
+    let db = open(&disk, &tiny_options()).unwrap();
+    let key = |number: u32| format!("key{number:04}").into_bytes();
+    (0..2000).for_each(|number| db.put(&key(number), &[7; 200]).unwrap());
+    db.compact().unwrap();
+    let keyspace = db.default_keyspace();
+    for from_the_start in [false, true] {
+        let mut transaction = db.transaction(Isolation::Snapshot);
+        transaction.put(keyspace, &key(1), b"own").unwrap();
+        transaction.put(keyspace, b"zzz", b"own").unwrap();
+        let mut range = transaction.range(keyspace, ..).unwrap();
+        if !from_the_start {
+            assert!(range.by_ref().take(3).all(|entry| entry.is_ok()));
+        }
+        let fired = disk.fired();
+        disk.fail_matching(|call, _| call == Call::Read, libc::EIO, false);
+        let rest: Vec<_> = range.by_ref().collect();
+        disk.clear_faults();
+        assert!(disk.fired() > fired);
+        assert!(rest.last().unwrap().is_err(), "own writes follow the error");
+        assert_eq!(rest.iter().filter(|entry| entry.is_err()).count(), 1);
+        assert!(range.next().is_none());
+    }
 }
 
 #[test]

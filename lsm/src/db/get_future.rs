@@ -140,13 +140,13 @@ pub struct MultiGetFuture {
     parts: Vec<GetFuture>,
     answers: Vec<Found>,
     /// Keeps what the reads see from being compacted away before the last of them has begun to look.
-    _snapshot: Option<Snapshot>,
+    snapshot: Option<Snapshot>,
 }
 
 impl MultiGetFuture {
     pub(crate) fn new(parts: Vec<GetFuture>, snapshot: Option<Snapshot>) -> MultiGetFuture {
         let answers = Vec::with_capacity(parts.len());
-        MultiGetFuture { parts, answers, _snapshot: snapshot }
+        MultiGetFuture { parts, answers, snapshot }
     }
 }
 
@@ -154,7 +154,7 @@ impl Future for MultiGetFuture {
     type Output = Vec<Result<Option<PinnedSlice>>>;
 
     /// # Panics
-    /// If it is polled again after it was ready.
+    /// If it is polled again after it was ready, unless it was for no keys.
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         // All reads are under way since the call. Waiting for one after the other takes one waker at a time.
@@ -164,6 +164,7 @@ impl Future for MultiGetFuture {
                 Poll::Pending => return Poll::Pending,
             }
         }
+        this.snapshot = None;
         Poll::Ready(std::mem::take(&mut this.answers))
     }
 }

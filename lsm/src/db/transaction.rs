@@ -58,7 +58,9 @@ pub struct Transaction {
     isolation: Isolation,
     snapshot: Snapshot,
     writes: BTreeMap<KeyspaceId, Writes>,
-    /// Keys whose change is a conflict although they are not written here.
+    /// Keys read for an update: their change is a conflict even if nothing is written.
+    keys_guarded: BTreeSet<(KeyspaceId, Vec<u8>)>,
+    /// Other keys whose change is a conflict although they are not written here.
     keys_read: BTreeSet<(KeyspaceId, Vec<u8>)>,
     /// Likewise ranges.
     ranges_read: BTreeSet<(KeyspaceId, Bounds)>,
@@ -94,6 +96,7 @@ impl Db {
             isolation,
             snapshot: self.snapshot(),
             writes: BTreeMap::new(),
+            keys_guarded: BTreeSet::new(),
             keys_read: BTreeSet::new(),
             ranges_read: BTreeSet::new(),
         }
@@ -111,33 +114,34 @@ impl Transaction {
     /// # Errors
     /// As [`Keyspace::get_with`]; [`Error::InvalidOption`] for a keyspace of another database.
     pub fn get(&mut self, keyspace: &Keyspace, key: &[u8]) -> Result<Option<PinnedSlice>> {
-        self.read(keyspace, key, self.isolation == Isolation::Serializable)
+        if let Some(own) = self.own(keyspace, key)? {
+            return Ok(own);
+        }
+        if self.isolation == Isolation::Serializable {
+            self.keys_read.insert((keyspace.id(), key.to_vec()));
+        }
+        keyspace.get_with(key, &self.read_options())
     }
 
-    /// As [`get`](Transaction::get), and a change of the key by others is a conflict at any isolation.
+    /// As [`get`](Transaction::get), and a change of the key by others is a conflict at any isolation, also if this
+    /// transaction writes nothing.
     pub fn get_for_update(
         &mut self,
         keyspace: &Keyspace,
         key: &[u8],
     ) -> Result<Option<PinnedSlice>> {
-        self.read(keyspace, key, true)
+        if let Some(own) = self.own(keyspace, key)? {
+            return Ok(own);
+        }
+        self.keys_guarded.insert((keyspace.id(), key.to_vec()));
+        keyspace.get_with(key, &self.read_options())
     }
 
-    fn read(
-        &mut self,
-        keyspace: &Keyspace,
-        key: &[u8],
-        is_relied_on: bool,
-    ) -> Result<Option<PinnedSlice>> {
+    /// What it wrote itself: a value, or a delete.
+    fn own(&self, keyspace: &Keyspace, key: &[u8]) -> Result<Option<Option<PinnedSlice>>> {
         self.check_owner(keyspace)?;
         let own = self.writes.get(&keyspace.id()).and_then(|writes| writes.get(key));
-        if let Some(own) = own {
-            return Ok(own.clone().map(PinnedSlice::from));
-        }
-        if is_relied_on {
-            self.keys_read.insert((keyspace.id(), key.to_vec()));
-        }
-        keyspace.get_with(key, &self.read_options())
+        Ok(own.map(|own| own.clone().map(PinnedSlice::from)))
     }
 
     /// The entries of a key range, ascending, with the transaction's own writes among them. Serializable: any change inside of the
@@ -164,7 +168,7 @@ impl Transaction {
         let from = lower.as_deref().map_or(Bound::Unbounded, Bound::Included);
         let to = upper.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
         let own = writes.map(|writes| writes.range::<[u8], _>((from, to)).peekable());
-        Ok(TransactionRange { stored, own })
+        Ok(TransactionRange { stored, own, done: false })
     }
 
     /// Sets `key` to `value` at the commit.
@@ -200,8 +204,8 @@ impl Transaction {
         self.writes.is_empty()
     }
 
-    /// Applies all writes as one batch, if nothing that the transaction relies on was changed since it began. Without writes it is
-    /// always fine: what was read is the state at one moment.
+    /// Applies all writes as one batch, if nothing that the transaction relies on was changed since it began. Without writes only what
+    /// was read by [`get_for_update`](Transaction::get_for_update) must not have been: all else is the state at one moment.
     ///
     /// # Errors
     /// [`Error::Conflict`]: nothing was written; run the transaction again from its beginning. [`Error::BatchTooLarge`]: nothing was
@@ -213,7 +217,8 @@ impl Transaction {
     pub fn commit(self, options: &WriteOptions) -> Result<()> {
         let engine = &self.handle.engine;
         if self.is_empty() {
-            return engine.health.check_open();
+            engine.health.check_open()?;
+            return self.check_guarded(engine).map_err(|refusal| refusal.into_error(engine));
         }
         let mut operations = BatchBuilder::new();
         for (keyspace, writes) in &self.writes {
@@ -232,6 +237,15 @@ impl Transaction {
     /// Forgets all writes; the same as dropping it.
     pub fn rollback(self) {}
 
+    /// For a transaction without writes.
+    fn check_guarded(&self, engine: &Engine) -> std::result::Result<(), Refusal> {
+        if self.keys_guarded.is_empty() {
+            return Ok(());
+        }
+        let _no_commit_meanwhile = engine.commit.lock();
+        check_keys(&mut Changes::after(self.snapshot.sequence(), engine), &self.keys_guarded)
+    }
+
     /// Called with the commit lock held.
     fn check(&self, engine: &Engine) -> std::result::Result<(), Refusal> {
         let since = self.snapshot.sequence();
@@ -239,13 +253,13 @@ impl Transaction {
             return Ok(());
         }
         let mut changes = Changes::after(since, engine);
-        let written =
-            self.writes.iter().flat_map(|(id, writes)| writes.keys().map(move |key| (*id, key)));
-        for (keyspace, key) in written.chain(self.keys_read.iter().map(|(id, key)| (*id, key))) {
-            if changes.has_key(keyspace, key)? {
-                return Err(Refusal::Changed(keyspace, key.clone()));
+        for (keyspace, writes) in &self.writes {
+            for key in writes.keys() {
+                check_key(&mut changes, *keyspace, key)?;
             }
         }
+        check_keys(&mut changes, &self.keys_guarded)?;
+        check_keys(&mut changes, &self.keys_read)?;
         for (keyspace, (lower, upper)) in &self.ranges_read {
             if let Some(key) = changes.key_within(*keyspace, lower.as_deref(), upper.as_deref())? {
                 return Err(Refusal::Changed(*keyspace, key));
@@ -276,6 +290,24 @@ impl fmt::Debug for Transaction {
     }
 }
 
+fn check_keys(
+    changes: &mut Changes,
+    keys: &BTreeSet<(KeyspaceId, Vec<u8>)>,
+) -> std::result::Result<(), Refusal> {
+    keys.iter().try_for_each(|(keyspace, key)| check_key(changes, *keyspace, key))
+}
+
+fn check_key(
+    changes: &mut Changes,
+    keyspace: KeyspaceId,
+    key: &[u8],
+) -> std::result::Result<(), Refusal> {
+    match changes.has_key(keyspace, key)? {
+        true => Err(Refusal::Changed(keyspace, key.to_vec())),
+        false => Ok(()),
+    }
+}
+
 /// Why a commit wrote nothing.
 enum Refusal {
     /// This key was changed.
@@ -302,10 +334,11 @@ impl Refusal {
     }
 }
 
-/// The entries of a range as a transaction sees them. Made by [`Transaction::range`].
+/// The entries of a range as a transaction sees them. Made by [`Transaction::range`]. It ends after an error.
 pub struct TransactionRange<'t> {
     stored: Peekable<Range>,
     own: Option<Peekable<OwnWrites<'t>>>,
+    done: bool,
 }
 
 impl fmt::Debug for TransactionRange<'_> {
@@ -314,10 +347,8 @@ impl fmt::Debug for TransactionRange<'_> {
     }
 }
 
-impl Iterator for TransactionRange<'_> {
-    type Item = Result<(Vec<u8>, PinnedSlice)>;
-
-    fn next(&mut self) -> Option<Self::Item> {
+impl TransactionRange<'_> {
+    fn step(&mut self) -> Option<Result<(Vec<u8>, PinnedSlice)>> {
         let Some(own) = &mut self.own else { return self.stored.next() };
         loop {
             let Some((own_key, _)) = own.peek() else { return self.stored.next() };
@@ -336,3 +367,18 @@ impl Iterator for TransactionRange<'_> {
         }
     }
 }
+
+impl Iterator for TransactionRange<'_> {
+    type Item = Result<(Vec<u8>, PinnedSlice)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.done {
+            return None;
+        }
+        let step = self.step();
+        self.done = !matches!(step, Some(Ok(_)));
+        step
+    }
+}
+
+impl std::iter::FusedIterator for TransactionRange<'_> {}
