@@ -22,7 +22,7 @@
 //! | want | see |
 //! | --- | --- |
 //! | open, close, make keyspaces | [`Db`], [`Options`], [`KeyspaceOptions`] |
-//! | put, get, delete | [`Db`] for the default keyspace, [`Keyspace`] for any |
+//! | put, get, delete, delete a range | [`Db`] for the default keyspace, [`Keyspace`] for any |
 //! | several writes or none | [`WriteBatch`], [`Db::write`] |
 //! | sorted reads, both ways | [`Cursor`], [`Keyspace::range`], [`Keyspace::prefix`] |
 //! | many keys at once | [`Keyspace::multi_get`], [`Keyspace::multi_get_async`] |

@@ -39,11 +39,15 @@ fn run(data: &[u8]) {
     assert_eq!(operations.len(), count as usize);
     let mut builder = BatchBuilder::new();
     for operation in &operations {
-        assert!((1..=KEY_BYTES_MAX).contains(&operation.key.len()));
+        let bound = usize::from(operation.kind == Kind::DeleteRange);
+        assert!((1..=KEY_BYTES_MAX + bound).contains(&operation.key.len()));
         assert!(operation.value.len() <= VALUE_BYTES_MAX);
         let pushed = match operation.kind {
             Kind::Put => builder.push_put(operation.keyspace, operation.key, operation.value),
             Kind::Delete => builder.push_delete(operation.keyspace, operation.key),
+            Kind::DeleteRange => {
+                builder.push_delete_range(operation.keyspace, operation.key, operation.value)
+            }
         };
         pushed.expect("within the limits");
     }
@@ -59,6 +63,8 @@ fn seeds() -> Vec<Vec<u8>> {
         let keyspace = KeyspaceId(1 << (i * 8));
         builder.push_put(keyspace, &vec![b'k'; length], &vec![b'v'; length - 1]).expect("short");
         builder.push_delete(keyspace, &vec![b'd'; length]).expect("short");
+        let end = vec![b'd'; if i % 2 == 0 { 0 } else { length + 1 }];
+        builder.push_delete_range(keyspace, &vec![b'd'; length], &end).expect("short");
         seeds.push([&[builder.len() as u8], builder.bytes()].concat());
     }
     seeds

@@ -39,6 +39,7 @@ fn seeds() -> Vec<Vec<u8>> {
         sequence_max: 300,
         raw_key_bytes: 30,
         raw_value_bytes: 3000,
+        applied: 250,
     };
     let numbers = VersionEdit {
         next_file: Some(300),

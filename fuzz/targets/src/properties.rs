@@ -50,6 +50,7 @@ fn seeds() -> Vec<Vec<u8>> {
         sequence_max: 1 << 40,
         raw_key_bytes: 1000,
         raw_value_bytes: 10_000,
+        applied: 1 << 30,
     };
     let mut bytes = Vec::new();
     info.encode(&mut bytes);

@@ -92,6 +92,7 @@ pub(crate) fn table(
         keyspace: KeyspaceId(0),
         level: 1,
         direct: false,
+        applied: 0,
     };
     let mut writer = TableWriter::create(&disk, path, spec).expect("a new disk takes everything");
     for (key, tag, value) in entries(count) {

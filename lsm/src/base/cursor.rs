@@ -1,7 +1,7 @@
 //! What every sorted source of entries can do: memtables, tables, levels and their merge.
 
 use crate::base::error::Result;
-use crate::base::key::Tag;
+use crate::base::key::{SequenceNumber, Tag};
 use crate::base::slice::PinnedSlice;
 
 /// Where a cursor is to go.
@@ -44,6 +44,17 @@ pub trait EntryCursor {
     fn next(&mut self) -> Result<()>;
     /// Moves back by one entry. Only while valid.
     fn prev(&mut self) -> Result<()>;
+    /// Moves on over what a range delete hides: by at least one entry, and on to the first key not below `key` (`None`: to the end) where all
+    /// that is passed is older than `below`. Only while valid, on a key below `key`.
+    fn next_past(&mut self, key: Option<&[u8]>, below: SequenceNumber) -> Result<()> {
+        let _one_step = (key, below);
+        self.next()
+    }
+    /// As `next_past`, backward: on to the last key below `key`. Only on a key not below `key`.
+    fn prev_past(&mut self, key: &[u8], below: SequenceNumber) -> Result<()> {
+        let _one_step = (key, below);
+        self.prev()
+    }
     /// Moves to where `target` says.
     fn go(&mut self, target: Target<'_>) -> Result<()> {
         match target {
@@ -51,6 +62,16 @@ pub trait EntryCursor {
             Target::Last => self.seek_to_last(),
             Target::At(key, tag) => self.seek(key, tag),
             Target::Before(key) => self.seek_before(key),
+        }
+    }
+    /// Moves to the first key not below `key`; to the end without one.
+    fn leave_for(&mut self, key: Option<&[u8]>) -> Result<()> {
+        match key {
+            Some(key) => self.seek(key, Tag::MAX),
+            None => {
+                self.seek_to_last()?;
+                if self.valid() { self.next() } else { Ok(()) }
+            }
         }
     }
     /// Moves all of `cursors` to the same place. They may share their waiting: for the device, for memory.

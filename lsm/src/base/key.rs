@@ -25,20 +25,26 @@ pub enum Kind {
     Delete = 0,
     /// The key has this value.
     Put = 1,
+    /// All keys from this one to before the one in the value are gone. In batches only: memtables and manifest keep ranges by themselves.
+    DeleteRange = 2,
 }
 
 impl Kind {
-    /// Largest discriminant in use: a seek at a sequence number starts from it.
-    pub const MAX: Kind = Kind::Put;
-
-    /// Decodes a discriminant; `None` for one that this release does not know.
+    /// Decodes the kind of an operation; `None` for one that this release does not know.
     #[inline]
     pub fn from_u8(byte: u8) -> Option<Kind> {
         match byte {
             0 => Some(Kind::Delete),
             1 => Some(Kind::Put),
+            2 => Some(Kind::DeleteRange),
             _ => None,
         }
+    }
+
+    /// As `from_u8`, of an entry of a block: there are no ranges among them.
+    #[inline]
+    pub fn of_entry(byte: u8) -> Option<Kind> {
+        Kind::from_u8(byte).filter(|&kind| kind != Kind::DeleteRange)
     }
 }
 
@@ -75,7 +81,8 @@ impl Tag {
         self.0 as u8
     }
 
-    /// The kind. Tags are only made from known kinds (decoders refuse others), so an unknown byte reads as `Put`.
+    /// The kind of an entry, so never that of a range. Tags are only made from known kinds (decoders refuse others), so an unknown
+    /// byte reads as `Put`.
     #[inline]
     pub fn kind(self) -> Kind {
         if self.0 as u8 == Kind::Delete as u8 { Kind::Delete } else { Kind::Put }

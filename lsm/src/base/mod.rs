@@ -12,5 +12,6 @@ pub mod options;
 pub mod planted;
 pub(crate) mod prefetch;
 pub mod random;
+pub mod range_deletes;
 pub mod slice;
 pub mod sync;

@@ -19,12 +19,12 @@
 mod model;
 
 #[cfg(any(loom, shuttle))]
-pub use model::{ArcSwap, Condvar, Mutex, MutexGuard, ViewOf};
+pub use model::{ArcSwap, Condvar, Mutex, MutexGuard, RwLock, ViewOf};
 
 #[cfg(not(any(loom, shuttle)))]
 pub use arc_swap::ArcSwap;
 #[cfg(not(any(loom, shuttle)))]
-pub use parking_lot::{Condvar, Mutex, MutexGuard};
+pub use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 
 /// What a load of an [`ArcSwap`] gives: the value, without touching a counter.
 #[cfg(not(any(loom, shuttle)))]

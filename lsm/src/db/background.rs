@@ -20,9 +20,9 @@ use crate::format::edit::{LogMark, VersionEdit};
 use crate::format::table_info::TableInfo;
 use crate::job::compact::compact;
 use crate::job::counters::LevelWork;
-use crate::job::flush::flush;
+use crate::job::flush::{Flushed, flush};
 use crate::job::output::remove_all;
-use crate::job::pick::{self, Plan};
+use crate::job::pick::{self, Action, Plan};
 use crate::job::pool::Urgency;
 use crate::version::view::View;
 use std::sync::Arc;
@@ -251,10 +251,12 @@ impl Engine {
             let (started, cpu_before) = (clock.now(), clock.thread_cpu());
             let options = &keyspaces[id.0 as usize].options;
             let flushed = flush(&self.jobs, id, options, memtable, self.snapshots.list());
-            let (tables, mut work) = flushed.inspect_err(|_| self.remove_tables(&edit))?;
+            let Flushed { tables, range_deletes, mut work } =
+                flushed.inspect_err(|_| self.remove_tables(&edit))?;
             work.time = clock.now() - started;
             work.cpu = clock.thread_cpu().saturating_sub(cpu_before);
             edit.added.extend(tables.into_iter().map(|info| (id, 0, info)));
+            edit.range_deletes.extend(range_deletes.into_iter().map(|range| (id, range)));
             done.push((id, work));
         }
         edit.last_sequence = Some(self.current.visible());
@@ -294,6 +296,7 @@ impl Engine {
             }
             return Err(self.fail(error));
         }
+        versions.tidy_ranges(&self.snapshots.list());
         let shapes = versions.shapes();
         self.current.change(|view| change(view, shapes));
         self.update_pace(&versions);
@@ -363,8 +366,9 @@ impl Engine {
         if state.exclusive > 0 || state.closing || self.health.is_poisoned() {
             return None;
         }
+        let oldest = self.snapshots.oldest();
         let plans = versions.keyspaces().iter().filter_map(|keyspace| {
-            pick::pick(keyspace.record.id, &keyspace.shape, &keyspace.record.options)
+            pick::pick(keyspace.record.id, &keyspace.shape, &keyspace.record.options, oldest)
         });
         let (_, plan) = plans.max_by(|a, b| a.0.total_cmp(&b.0))?;
         if !plan.reserve() {
@@ -384,13 +388,21 @@ impl Engine {
     fn merge_or_move(&self, plan: &Plan) -> Result<()> {
         let clock = &self.environment.clock;
         let (started, cpu_before) = (clock.now(), clock.thread_cpu());
-        let (added, mut work): (Vec<TableInfo>, LevelWork) = if plan.is_move {
-            let infos: Vec<_> = plan.inputs.iter().map(|(_, table)| table.info().clone()).collect();
-            let moved_bytes = infos.iter().map(|info| info.file_bytes).sum();
-            (infos, LevelWork { jobs: 1, moves: 1, moved_bytes, ..LevelWork::default() })
-        } else {
-            let skip = planted(Bug::SnapshotsIgnored);
-            compact(&self.jobs, plan, if skip { Vec::new() } else { self.snapshots.list() })?
+        let infos = || plan.inputs.iter().map(|(_, table)| table.info());
+        let (added, mut work): (Vec<TableInfo>, LevelWork) = match plan.action {
+            Action::Move => {
+                let moved_bytes = infos().map(|info| info.file_bytes).sum();
+                let work = LevelWork { jobs: 1, moves: 1, moved_bytes, ..LevelWork::default() };
+                (infos().cloned().collect(), work)
+            }
+            Action::Drop => {
+                let keys_dropped = infos().map(|info| info.entry_count).sum();
+                (Vec::new(), LevelWork { jobs: 1, keys_dropped, ..LevelWork::default() })
+            }
+            Action::Merge => {
+                let skip = planted(Bug::SnapshotsIgnored);
+                compact(&self.jobs, plan, if skip { Vec::new() } else { self.snapshots.list() })?
+            }
         };
         work.time = clock.now() - started;
         work.cpu = clock.thread_cpu().saturating_sub(cpu_before);
@@ -402,7 +414,7 @@ impl Engine {
             removed: inputs.map(|(level, table)| (id, *level as u8, table.number())).collect(),
             ..VersionEdit::default()
         };
-        if planted(Bug::InputsRemovedEarly) && !plan.is_move {
+        if planted(Bug::InputsRemovedEarly) && plan.action == Action::Merge {
             plan.inputs.iter().for_each(|(_, table)| {
                 remove_all(
                     &*self.environment.disk,

@@ -2,8 +2,9 @@
 
 use crate::base::error::{Error, Result};
 use crate::db::engine::Engine;
-use crate::db::keyspace::Keyspace;
+use crate::db::keyspace::{Keyspace, range_to_delete};
 use crate::format::batch::BatchBuilder;
+use std::ops::RangeBounds;
 use std::sync::Arc;
 
 /// Writes to any number of keyspaces, applied atomically by [`Db::write`](crate::Db::write).
@@ -40,6 +41,22 @@ impl WriteBatch {
     pub fn delete(&mut self, keyspace: &Keyspace, key: &[u8]) -> Result<()> {
         self.adopt(keyspace)?;
         self.operations.push_delete(keyspace.id(), key)
+    }
+
+    /// Adds the removal of all keys of a range, those included that earlier operations of the batch put there. An empty range adds nothing.
+    ///
+    /// # Errors
+    /// As [`WriteBatch::put`]; [`Error::InvalidOption`](crate::Error::InvalidOption) for a range that ends before it begins.
+    pub fn delete_range<'k>(
+        &mut self,
+        keyspace: &Keyspace,
+        range: impl RangeBounds<&'k [u8]>,
+    ) -> Result<()> {
+        self.adopt(keyspace)?;
+        match range_to_delete(&range)? {
+            Some((start, end)) => self.operations.push_delete_range(keyspace.id(), &start, &end),
+            None => Ok(()),
+        }
     }
 
     /// Number of operations.

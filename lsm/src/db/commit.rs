@@ -51,6 +51,22 @@ impl Engine {
         )
     }
 
+    /// Deletes the keys from `start` to before `end`, without end if that is empty.
+    pub(crate) fn write_range_delete(
+        &self,
+        keyspace: KeyspaceId,
+        start: &[u8],
+        end: &[u8],
+        durability: Durability,
+    ) -> Result<()> {
+        let header = OperationHeader::delete_range(keyspace, start, end)?;
+        let parts = [header.bytes(), start, end];
+        let unchecked = || Ok::<(), Error>(());
+        self.commit(&parts, 1, 0, durability, unchecked, |generation, sequence| {
+            apply_range_delete(generation, keyspace, start, end, sequence)
+        })
+    }
+
     /// Writes a batch.
     pub(crate) fn write_batch(
         &self,
@@ -95,7 +111,7 @@ impl Engine {
         let mut commit = self.commit.lock();
         // Again, for `close` and others changed it under the lock that we waited for.
         self.check_writable()?;
-        if commit.active.capacity() - commit.active.used() < cost {
+        if !commit.active.has_room(cost) {
             commit = self.make_room(commit, cost)?;
         }
         // After the last moment at which the lock was let go.
@@ -142,7 +158,7 @@ impl Engine {
         loop {
             self.check_writable()?;
             let active = &commit.active;
-            if active.capacity() - active.used() >= cost {
+            if active.has_room(cost) {
                 break;
             }
             if active.is_empty() {
@@ -229,8 +245,11 @@ impl Engine {
 
 /// Arena bytes that a batch needs at most.
 pub(crate) fn batch_cost(bytes: &[u8], count: u32) -> usize {
-    let cost =
-        |operation: Operation<'_>| Memtable::cost(operation.key.len(), operation.value.len());
+    let cost = |operation: Operation<'_>| match operation.kind {
+        // Not the arena's memory.
+        Kind::DeleteRange => 0,
+        _ => Memtable::cost(operation.key.len(), operation.value.len()),
+    };
     BatchReader::new(bytes, count).map(|item| item.map_or(0, cost)).sum()
 }
 
@@ -243,10 +262,24 @@ pub(crate) fn apply_batch(
 ) -> Result<()> {
     for (index, item) in BatchReader::new(bytes, count).enumerate() {
         let operation = item.expect("a batch is well-formed by construction");
-        let tag = Tag::new(first + index as u64, operation.kind);
-        apply(generation, operation.keyspace, operation.key, tag, operation.value)?;
+        let Operation { kind, keyspace, key, value } = operation;
+        let sequence = first + index as u64;
+        match kind {
+            Kind::DeleteRange => apply_range_delete(generation, keyspace, key, value, sequence)?,
+            _ => apply(generation, keyspace, key, Tag::new(sequence, kind), value)?,
+        }
     }
     Ok(())
+}
+
+fn apply_range_delete(
+    generation: &Generation,
+    keyspace: KeyspaceId,
+    start: &[u8],
+    end: &[u8],
+    sequence: SequenceNumber,
+) -> Result<()> {
+    generation.delete_range(keyspace, start, end, sequence).ok_or_else(|| no_keyspace(keyspace))
 }
 
 #[inline]

@@ -35,6 +35,9 @@ impl Changes {
     /// # Errors
     /// Those of reading tables.
     pub(crate) fn has_key(&mut self, keyspace: KeyspaceId, key: &[u8]) -> Result<bool> {
+        if self.view.deleted(keyspace, key, SEQUENCE_MAX) > self.since {
+            return Ok(true);
+        }
         let hash = key_hash(key);
         for generation in self.view.generations() {
             let memtable = generation.memtable(keyspace);
@@ -56,7 +59,7 @@ impl Changes {
         Ok(false)
     }
 
-    /// A key from `lower` to below `upper` that a later commit wrote or deleted.
+    /// A key from `lower` to below `upper` that a later commit wrote or deleted, or the first that it may have, where it deleted a range.
     ///
     /// # Errors
     /// Those of reading tables.
@@ -67,6 +70,10 @@ impl Changes {
         upper: Option<&[u8]>,
     ) -> Result<Option<Vec<u8>>> {
         let since = self.since;
+        let deleted = self.view.first_deleted(keyspace, lower, upper, since);
+        if deleted.is_some() {
+            return Ok(deleted);
+        }
         for generation in self.view.generations() {
             let memtable = generation.memtable(keyspace);
             let Some(memtable) = memtable.filter(|memtable| !memtable.is_empty()) else { continue };

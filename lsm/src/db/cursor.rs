@@ -6,6 +6,7 @@ use crate::base::slice::PinnedSlice;
 use crate::db::engine::Engine;
 use crate::db::keyspace::{Keyspace, ReadOptions};
 use crate::file::table_cursor::{Bounds, ReadAhead, TableCursorOptions};
+use crate::version::deleted::Deleted;
 use crate::version::level_cursor::LevelCursor;
 use crate::version::merge::MergeCursor;
 use crate::version::source::Source;
@@ -28,8 +29,9 @@ impl Engine {
             None => visible,
         };
         let sources = sources(&view, keyspace, options)?;
+        let deleted = Deleted::of(&view, keyspace, sequence);
         let origin = Origin { engine: Arc::downgrade(self), keyspace, options: options.clone() };
-        Ok(Cursor::new(sources, sequence, origin))
+        Ok(Cursor::new(sources, sequence, deleted, origin))
     }
 }
 
@@ -102,11 +104,16 @@ struct Origin {
 }
 
 impl Cursor {
-    fn new(sources: Vec<Source>, sequence: SequenceNumber, origin: Origin) -> Cursor {
+    fn new(
+        sources: Vec<Source>,
+        sequence: SequenceNumber,
+        deleted: Deleted,
+        origin: Origin,
+    ) -> Cursor {
         let merged = MergeCursor::new(sources);
         let options = &origin.options;
         let (lower, upper) = (options.lower_bound.clone(), options.upper_bound.clone());
-        let inner = VisibleCursor::new(merged, sequence, lower, upper);
+        let inner = VisibleCursor::new(merged, sequence, lower, upper).without(deleted);
         Cursor { inner, origin }
     }
 

@@ -16,6 +16,7 @@ use crate::db::snapshot::Snapshot;
 use crate::db::stats::Stats;
 use crate::format::edit::{KeyspaceRecord, VersionEdit};
 use std::fmt;
+use std::ops::RangeBounds;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -167,6 +168,11 @@ impl Db {
     #[inline]
     pub fn delete(&self, key: &[u8]) -> Result<()> {
         self.default.delete(key)
+    }
+
+    /// [`Keyspace::delete_range`] on the default keyspace.
+    pub fn delete_range<'k>(&self, range: impl RangeBounds<&'k [u8]>) -> Result<()> {
+        self.default.delete_range(range)
     }
 
     /// Applies a batch: all of it or nothing, across keyspaces. Errors as [`Keyspace::put_with`], and

@@ -1,6 +1,6 @@
 //! A keyspace: a named, separately sorted map inside a database, with options of its own.
 
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 use crate::base::key::{KeyspaceId, SequenceNumber};
 use crate::base::options::Durability;
 use crate::base::slice::PinnedSlice;
@@ -309,6 +309,47 @@ impl Keyspace {
         Range::new(self, options)
     }
 
+    /// Removes all keys of a range at once, with the default durability. See [`Keyspace::delete_range_with`].
+    pub fn delete_range<'k>(&self, range: impl RangeBounds<&'k [u8]>) -> Result<()> {
+        self.delete_range_with(range, &WriteOptions::default())
+    }
+
+    /// Removes all keys of a range at once. An empty range removes nothing.
+    ///
+    /// # Errors
+    /// As [`Keyspace::put_with`]; [`Error::InvalidOption`](crate::Error::InvalidOption) for a range that ends before it begins.
+    ///
+    /// # Cost
+    /// A write of the two bounds, however many keys lie between them. Tables that lie in the range are forgotten whole by the next compaction
+    /// step; a reader passes what is left of it by one seek. The bounds are kept in memory (about 100 bytes and the keys) until the
+    /// tables that they cut into have been rewritten; while there are any, a read of a key asks for it first.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = treering_lsm::Db::open(directory.path(), Default::default())?;
+    /// let log = db.default_keyspace();
+    /// for day in ["2026-01-01", "2026-01-02", "2026-01-03"] {
+    ///     log.put(day.as_bytes(), b"...")?;
+    /// }
+    /// log.delete_range(.."2026-01-03".as_bytes())?;
+    /// assert!(log.get(b"2026-01-02")?.is_none());
+    /// assert!(log.get(b"2026-01-03")?.is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn delete_range_with<'k>(
+        &self,
+        range: impl RangeBounds<&'k [u8]>,
+        options: &WriteOptions,
+    ) -> Result<()> {
+        let engine = &self.handle.engine;
+        match range_to_delete(&range)? {
+            Some((start, end)) => {
+                engine.write_range_delete(self.id, &start, &end, self.durability(options))
+            }
+            None => engine.check_writable(),
+        }
+    }
+
     /// Writes what is in memory to tables. All keyspaces are flushed together.
     ///
     /// # Errors
@@ -350,6 +391,37 @@ pub(crate) fn bounds_of<'k>(
         Bound::Unbounded => None,
     };
     (lower, upper)
+}
+
+/// The bounds of a range as a range delete has them: the first key, and the first that stays, empty without end. `None` for no keys.
+pub(crate) fn range_to_delete<'k>(
+    range: &impl RangeBounds<&'k [u8]>,
+) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
+    let (lower, upper) = bounds_of(range);
+    // The smallest key there is.
+    let start = lower.filter(|start| !start.is_empty()).unwrap_or_else(|| vec![0]);
+    match upper {
+        None => Ok(Some((start, Vec::new()))),
+        Some(end) if start < end => Ok(Some((start, end))),
+        Some(end) => {
+            let is_empty = match (range.start_bound(), range.end_bound()) {
+                (
+                    Bound::Included(from) | Bound::Excluded(from),
+                    Bound::Included(to) | Bound::Excluded(to),
+                ) => from <= to,
+                _ => true,
+            };
+            if is_empty {
+                return Ok(None);
+            }
+            let detail = format!(
+                "it ends at {:?}, before it begins at {:?}; give the smaller key first",
+                end.escape_ascii().to_string(),
+                start.escape_ascii().to_string()
+            );
+            Err(Error::invalid_option("range", detail))
+        }
+    }
 }
 
 /// The first key after all that begin with `prefix`; `None` if there is none.

@@ -69,9 +69,9 @@ impl Engine {
         loop {
             let due = {
                 let versions = self.versions.lock();
+                let oldest = self.snapshots.oldest();
                 let due = |keyspace: &crate::version::set::KeyspaceState| {
-                    let scores = pick::scores(&keyspace.shape, &keyspace.record.options);
-                    scores.iter().any(|score| *score >= 1.0)
+                    pick::is_due(&keyspace.shape, &keyspace.record.options, oldest)
                 };
                 versions.keyspaces().iter().any(due)
             };

@@ -33,7 +33,7 @@ use crate::format::edit::{KeyspaceRecord, LogMark, VersionEdit};
 use crate::format::log::LSN_MAX;
 use crate::io::{Disk, Lock};
 use crate::job::counters::Counters;
-use crate::job::flush::flush;
+use crate::job::flush::{Flushed, flush};
 use crate::job::output::{JobContext, remove_all};
 use crate::job::pace::Pacer;
 use crate::job::pool::Pool;
@@ -134,6 +134,7 @@ pub(crate) fn open(
     remove_strays(&disk, directory, &versions, manifest)?;
     let wal = Wal::create(&disk, directory, wal_options, start, &slots)?;
 
+    versions.tidy_ranges(&[]);
     let prefixes = vec![Vec::new(); versions.keyspaces().len()];
     let active = Arc::new(Generation::new(
         1,
@@ -392,7 +393,7 @@ impl<'a> Replay<'a> {
         self.check(sequence, count, batch)?;
         let count = if planted(Bug::BatchCutInReplay) && count > 1 { count - 1 } else { count };
         let cost = batch_cost(batch, count);
-        if self.generation.as_ref().is_some_and(|full| full.capacity() - full.used() < cost) {
+        if self.generation.as_ref().is_some_and(|generation| !generation.has_room(cost)) {
             self.flush()?;
         }
         let generation = match &self.generation {
@@ -435,7 +436,9 @@ impl<'a> Replay<'a> {
         let Some(generation) = self.generation.take() else { return Ok(()) };
         for (id, memtable) in generation.memtables().filter(|(_, memtable)| !memtable.is_empty()) {
             let options = &self.keyspaces[id.0 as usize].options;
-            let (tables, _) = flush(self.jobs, id, options, memtable, Vec::new())?;
+            let Flushed { tables, range_deletes, .. } =
+                flush(self.jobs, id, options, memtable, Vec::new())?;
+            self.edit.range_deletes.extend(range_deletes.into_iter().map(|range| (id, range)));
             self.edit.added.extend(tables.into_iter().map(|info| (id, 0, info)));
         }
         Ok(())

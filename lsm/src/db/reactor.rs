@@ -64,7 +64,7 @@ impl ColdGet {
         let block = self.reader.admit(self.handle, completion, self.fill_cache);
         let looked = block.and_then(|block| {
             match TableReader::find(&block, &self.key, self.hash, self.sequence)? {
-                Some(found) => Ok(Looked::found(found)),
+                Some(found) => Ok(self.progress.found(found)),
                 None => self.progress.look(
                     &self.view,
                     self.keyspace,

@@ -44,18 +44,19 @@ impl Engine {
         self.health.check_open()?;
         let (view, sequence) = self.current.read(snapshot);
         let hash = key_hash(key);
-        if let Some(found) = get_from_memory(&view, keyspace, key, hash, sequence) {
+        let deleted = view.deleted(keyspace, key, sequence);
+        if let Some(found) = get_from_memory(&view, keyspace, key, hash, sequence, deleted) {
             return Ok(found);
         }
         let Some(shape) = view.shape(keyspace) else { return Ok(None) };
-        let mut candidates = Candidates::new(shape, key);
+        let mut candidates = Candidates::new(shape, key, deleted);
         loop {
             let readers = candidates.next_group(hash)?;
             for reader in readers.iter() {
                 if reader.may_contain(hash)
                     && let Some((tag, value)) = reader.get(key, hash, sequence, fill_cache)?
                 {
-                    return Ok(value_of(tag, value));
+                    return Ok(value_of(tag, value, deleted));
                 }
             }
             if candidates.done() {
@@ -64,7 +65,7 @@ impl Engine {
         }
     }
 
-    /// Where `get` finds the newest version that it may see; `None` if nowhere.
+    /// Where `get` finds the newest version that it may see; `None` if nowhere, or only in a range delete.
     pub(crate) fn locate(
         &self,
         keyspace: KeyspaceId,
@@ -73,17 +74,21 @@ impl Engine {
     ) -> Result<Option<Place>> {
         self.health.check_open()?;
         let (view, sequence) = self.current.read(snapshot);
+        let deleted = view.deleted(keyspace, key, sequence);
         for (age, generation) in view.generations().enumerate() {
-            let memtable = generation.memtable(keyspace);
-            if memtable.is_some_and(|memtable| memtable.get(key, sequence).is_some()) {
+            let found = generation.memtable(keyspace).and_then(|m| m.get(key, sequence));
+            if found.is_some_and(|(tag, _)| tag.sequence() >= deleted) {
                 return Ok(Some(if age == 0 { Place::Memtable } else { Place::Frozen }));
             }
         }
         let Some(shape) = view.shape(keyspace) else { return Ok(None) };
         let hash = key_hash(key);
-        let mut candidates = Candidates::new(shape, key);
+        let mut candidates = Candidates::new(shape, key, deleted);
         while let Some(reader) = candidates.next()? {
-            if reader.may_contain(hash) && reader.get(key, hash, sequence, false)?.is_some() {
+            if reader.may_contain(hash)
+                && let Some((tag, _)) = reader.get(key, hash, sequence, false)?
+                && tag.sequence() >= deleted
+            {
                 // Below L0 the search has already moved on to the next level.
                 return Ok(Some(Place::Level(candidates.level.saturating_sub(1))));
             }
@@ -110,9 +115,13 @@ impl Engine {
         }
         let mut searches: Vec<Search<'_>> = Vec::with_capacity(keys.len());
         for (index, (key, &hash)) in keys.iter().zip(&hashes).enumerate() {
-            match get_from_memory(&view, keyspace, key, hash, sequence) {
+            let deleted = view.deleted(keyspace, key, sequence);
+            match get_from_memory(&view, keyspace, key, hash, sequence, deleted) {
                 Some(found) => results[index] = Ok(found),
-                None => searches.extend(shape.map(|shape| Search::new(index, key, hash, shape))),
+                None => searches.extend(shape.map(|shape| {
+                    let candidates = Candidates::new(shape, key, deleted);
+                    Search { index, key, hash, candidates, step: Step::Choose }
+                })),
             }
         }
         self.search_tables(&mut searches, sequence, fill_cache, &mut results);
@@ -177,7 +186,7 @@ fn take_answer(
     }
 }
 
-/// `Some` if a memtable decides: a value, or a tombstone (`Some(None)`).
+/// `Some` if a memtable decides: a value, or a tombstone (`Some(None)`). What is older than `deleted` is gone.
 #[inline]
 fn get_from_memory(
     view: &View,
@@ -185,6 +194,7 @@ fn get_from_memory(
     key: &[u8],
     hash: u64,
     sequence: SequenceNumber,
+    deleted: SequenceNumber,
 ) -> Option<Option<PinnedSlice>> {
     for generation in view.generations() {
         if !generation.may_hold(keyspace, hash) {
@@ -192,22 +202,23 @@ fn get_from_memory(
         }
         let Some(memtable) = generation.memtable(keyspace) else { continue };
         if let Some((tag, value)) = memtable.get(key, sequence) {
-            return Some(match tag.kind() {
-                // SAFETY: the bytes live in the memtable's arena, where entries never change, until the last Arc goes.
-                Kind::Put => Some(unsafe { PinnedSlice::new(memtable.clone(), value) }),
-                Kind::Delete => None,
-            });
+            // SAFETY: the bytes live in the memtable's arena, where entries never change, until the last Arc goes.
+            let pin = || unsafe { PinnedSlice::new(memtable.clone(), value) };
+            return Some(is_value(tag, deleted).then(pin));
         }
     }
     None
 }
 
+/// True for a value that no range delete at `deleted` has taken away.
 #[inline]
-fn value_of(tag: Tag, value: PinnedSlice) -> Option<PinnedSlice> {
-    match tag.kind() {
-        Kind::Put => Some(value),
-        Kind::Delete => None,
-    }
+fn is_value(tag: Tag, deleted: SequenceNumber) -> bool {
+    tag.kind() == Kind::Put && tag.sequence() >= deleted
+}
+
+#[inline]
+fn value_of(tag: Tag, value: PinnedSlice, deleted: SequenceNumber) -> Option<PinnedSlice> {
+    is_value(tag, deleted).then_some(value)
 }
 
 /// Where a search through memory and cached blocks has come to.
@@ -219,13 +230,6 @@ pub(crate) enum Looked {
     Wants(Arc<TableReader>, BlockHandle),
 }
 
-impl Looked {
-    /// The end of a search that met a version.
-    pub(crate) fn found((tag, value): (Tag, PinnedSlice)) -> Looked {
-        Looked::Known(value_of(tag, value))
-    }
-}
-
 /// A search that can be left and taken up again, as long as its view is held.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Progress {
@@ -233,9 +237,16 @@ pub(crate) struct Progress {
     begun: bool,
     level: usize,
     index: usize,
+    /// The newest range delete over the key.
+    deleted: SequenceNumber,
 }
 
 impl Progress {
+    /// The end of a search that met a version.
+    pub(crate) fn found(&self, (tag, value): (Tag, PinnedSlice)) -> Looked {
+        Looked::Known(value_of(tag, value, self.deleted))
+    }
+
     /// Goes on until the key is decided or a block is wanted that is not cached.
     ///
     /// # Errors
@@ -248,13 +259,16 @@ impl Progress {
         hash: u64,
         sequence: SequenceNumber,
     ) -> Result<Looked> {
-        if !std::mem::replace(&mut self.begun, true)
-            && let Some(found) = get_from_memory(view, keyspace, key, hash, sequence)
-        {
-            return Ok(Looked::Known(found));
+        if !std::mem::replace(&mut self.begun, true) {
+            self.deleted = view.deleted(keyspace, key, sequence);
+            let found = get_from_memory(view, keyspace, key, hash, sequence, self.deleted);
+            if let Some(found) = found {
+                return Ok(Looked::Known(found));
+            }
         }
         let Some(shape) = view.shape(keyspace) else { return Ok(Looked::Known(None)) };
-        let mut candidates = Candidates { shape, key, level: self.level, index: self.index };
+        let Progress { level, index, deleted, .. } = *self;
+        let mut candidates = Candidates { shape, key, level, index, deleted };
         loop {
             let Some(reader) = candidates.next()? else { return Ok(Looked::Known(None)) };
             (self.level, self.index) = (candidates.level, candidates.index);
@@ -266,7 +280,7 @@ impl Progress {
                 return Ok(Looked::Wants(Arc::clone(reader), handle));
             };
             if let Some(found) = TableReader::find(&block, key, hash, sequence)? {
-                return Ok(Looked::found(found));
+                return Ok(self.found(found));
             }
         }
     }
@@ -279,6 +293,8 @@ struct Candidates<'a> {
     key: &'a [u8],
     level: usize,
     index: usize,
+    /// The newest range delete over the key: tables with nothing newer cannot have it.
+    deleted: SequenceNumber,
 }
 
 /// Up to [`CANDIDATES_MAX`] readers.
@@ -295,8 +311,8 @@ impl<'a> Readers<'a> {
 }
 
 impl<'a> Candidates<'a> {
-    fn new(shape: &'a Arc<Shape>, key: &'a [u8]) -> Candidates<'a> {
-        Candidates { shape, key, level: 0, index: 0 }
+    fn new(shape: &'a Arc<Shape>, key: &'a [u8], deleted: SequenceNumber) -> Candidates<'a> {
+        Candidates { shape, key, level: 0, index: 0, deleted }
     }
 
     #[inline]
@@ -311,7 +327,7 @@ impl<'a> Candidates<'a> {
             match self.shape.level(0).tables().get(self.index) {
                 Some(table) => {
                     self.index += 1;
-                    if table.covers(self.key) {
+                    if table.covers(self.key) && table.info().sequence_max >= self.deleted {
                         return table.reader().map(Some);
                     }
                 }
@@ -323,6 +339,7 @@ impl<'a> Candidates<'a> {
             self.level += 1;
             if !level.is_empty()
                 && let Some(table) = level.find(self.key)
+                && table.info().sequence_max >= self.deleted
             {
                 return table.reader().map(Some);
             }
@@ -394,10 +411,6 @@ enum Step<'a> {
 }
 
 impl<'a> Search<'a> {
-    fn new(index: usize, key: &'a [u8], hash: u64, shape: &'a Arc<Shape>) -> Search<'a> {
-        Search { index, key, hash, candidates: Candidates::new(shape, key), step: Step::Choose }
-    }
-
     /// The block that it needs next and that is not cached.
     fn wanted(&self) -> Option<(&'a Arc<TableReader>, BlockHandle)> {
         match self.step {
@@ -469,7 +482,9 @@ impl<'a> Search<'a> {
         self.step = Step::Done;
         match found {
             Ok(None) => self.step = Step::Choose,
-            Ok(Some((tag, value))) => results[self.index] = Ok(value_of(tag, value)),
+            Ok(Some((tag, value))) => {
+                results[self.index] = Ok(value_of(tag, value, self.candidates.deleted));
+            }
             Err(error) => results[self.index] = Err(error),
         }
     }

@@ -1,7 +1,7 @@
 //! Snapshots: sequence numbers that flushes and compactions must respect while somebody holds them.
 
 use crate::base::error::{Error, Result};
-use crate::base::key::SequenceNumber;
+use crate::base::key::{SEQUENCE_MAX, SequenceNumber};
 use crate::base::sync::Mutex;
 use crate::version::view::Current;
 use std::collections::BTreeMap;
@@ -27,6 +27,11 @@ impl Snapshots {
     /// All live snapshots, ascending.
     pub(crate) fn list(&self) -> Vec<SequenceNumber> {
         self.live.lock().keys().copied().collect()
+    }
+
+    /// The oldest live snapshot; the largest number there is, without any.
+    pub(crate) fn oldest(&self) -> SequenceNumber {
+        self.live.lock().keys().next().copied().unwrap_or(SEQUENCE_MAX)
     }
 
     /// How many handles are alive.

@@ -87,6 +87,8 @@ pub struct KeyspaceStats {
     pub name: String,
     /// Its levels, L0 first.
     pub levels: Vec<LevelStats>,
+    /// Pieces of range deletes that tables still need; those in memtables do not count.
+    pub range_deletes: usize,
 }
 
 /// A moment of a database; see [`Db::stats`](crate::Db::stats). Counters run from open or the last
@@ -168,6 +170,7 @@ impl Engine {
                 KeyspaceStats {
                     name: keyspace.record.name.clone(),
                     levels: (0..LEVEL_COUNT).map(level).collect(),
+                    range_deletes: keyspace.shape.ranges().steps().count(),
                 }
             })
             .collect();
@@ -278,7 +281,11 @@ impl fmt::Display for Stats {
             writeln!(f, "background error: {error}")?;
         }
         for keyspace in &self.keyspaces {
-            writeln!(f, "keyspace {:?}", keyspace.name)?;
+            write!(f, "keyspace {:?}", keyspace.name)?;
+            match keyspace.range_deletes {
+                0 => writeln!(f)?,
+                count => writeln!(f, "  {count} range deletes to apply")?,
+            }
             for level in
                 keyspace.levels.iter().filter(|level| level.files > 0 || level.write_bytes > 0)
             {

@@ -22,7 +22,7 @@ mod stream;
 
 use crate::base::cursor::{EntryCursor, Target};
 use crate::base::error::Result;
-use crate::base::key::Tag;
+use crate::base::key::{SequenceNumber, Tag};
 use crate::base::slice::PinnedSlice;
 use crate::file::table_reader::TableReader;
 use crate::format::block::{Block, Walk};
@@ -114,6 +114,11 @@ impl TableCursor {
     /// The table.
     pub(crate) fn table(&self) -> &Arc<TableReader> {
         &self.table
+    }
+
+    /// Sequence number of the newest entry of the table.
+    pub fn newest(&self) -> SequenceNumber {
+        self.table.properties().info.sequence_max
     }
 
     /// True if blocks that were read go into the cache.

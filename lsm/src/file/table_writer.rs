@@ -22,7 +22,7 @@ mod output;
 
 use crate::base::error::{Error, Result};
 use crate::base::hash::key_hash;
-use crate::base::key::{KeyspaceId, Kind, Tag};
+use crate::base::key::{KeyspaceId, Kind, SequenceNumber, Tag};
 use crate::base::limits::FORMAT_VERSION;
 use crate::base::options::{Compression, FilterPolicy};
 use crate::format::block::{Block, BlockBuilder, frame};
@@ -56,6 +56,8 @@ pub struct TableSpec {
     pub level: u8,
     /// Write past the page cache.
     pub direct: bool,
+    /// Every range delete up to this sequence number has been applied to what is added.
+    pub applied: SequenceNumber,
 }
 
 /// A table being written.
@@ -113,6 +115,7 @@ impl TableWriter {
             info: TableInfo {
                 table_id: spec.table_id,
                 sequence_min: u64::MAX,
+                applied: spec.applied,
                 ..TableInfo::default()
             },
             block_count: 0,

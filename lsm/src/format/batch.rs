@@ -1,9 +1,11 @@
 //! The bytes of a write batch: what a WAL record carries and what is applied to the memtables.
 //!
 //! ```text
-//! operation:  kind u8 │ keyspace varint │ key_len varint │ value_len varint (Put only) │ key │ value
+//! operation:  kind u8 │ keyspace varint │ key_len varint │ value_len varint (not Delete) │ key │ value
 //! batch:      operation │ operation │ ...          (the count stands beside it, in the WAL record)
 //! ```
+//!
+//! The value of a DeleteRange is the first key that stays; empty, if none does from the key on.
 //!
 //! All lengths of an operation come before its bytes, so that a single put is three slices (header on the stack, key,
 //! value) and needs no copy before it reaches the WAL.
@@ -22,16 +24,19 @@ use crate::base::limits::{BATCH_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 /// Longest header of an operation: kind, keyspace and two lengths, with room for `write_varint`'s ten bytes.
 pub const OPERATION_HEADER_BYTES_MAX: usize = 1 + 2 * VARINT32_BYTES_MAX + VARINT64_BYTES_MAX;
 
+/// Longest bound of a range delete: the longest key and the zero byte that makes it the one after.
+const BOUND_BYTES_MAX: usize = KEY_BYTES_MAX + 1;
+
 /// One operation of a batch.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Operation<'a> {
-    /// Put or delete.
+    /// What it does.
     pub kind: Kind,
     /// The keyspace that it changes.
     pub keyspace: KeyspaceId,
     /// The user key.
     pub key: &'a [u8],
-    /// The value; empty for a delete.
+    /// The value; empty for a delete, the end of a range delete.
     pub value: &'a [u8],
 }
 
@@ -68,6 +73,21 @@ impl OperationHeader {
         Ok(OperationHeader::start(Kind::Delete, keyspace, key))
     }
 
+    /// Head of a range delete. Its batch is `header.bytes()`, start, end. The end is after the start, or empty: no end.
+    ///
+    /// # Errors
+    /// [`Error::KeyTooLarge`]; a bound may have one byte more than a key, for "after this key" is a bound, too.
+    pub fn delete_range(keyspace: KeyspaceId, start: &[u8], end: &[u8]) -> Result<OperationHeader> {
+        debug_assert!(end.is_empty() || start < end);
+        check_length(start, BOUND_BYTES_MAX)?;
+        if !end.is_empty() {
+            check_length(end, BOUND_BYTES_MAX)?;
+        }
+        let mut header = OperationHeader::start(Kind::DeleteRange, keyspace, start);
+        header.varint(end.len() as u64);
+        Ok(header)
+    }
+
     /// The encoded bytes.
     #[inline]
     pub fn bytes(&self) -> &[u8] {
@@ -92,7 +112,12 @@ impl OperationHeader {
 
 #[inline]
 fn check_key(key: &[u8]) -> Result<()> {
-    if key.is_empty() || key.len() > KEY_BYTES_MAX {
+    check_length(key, KEY_BYTES_MAX)
+}
+
+#[inline]
+fn check_length(key: &[u8], max: usize) -> Result<()> {
+    if key.is_empty() || key.len() > max {
         return Err(Error::KeyTooLarge { length: key.len(), max: KEY_BYTES_MAX });
     }
     Ok(())
@@ -127,6 +152,20 @@ impl BatchBuilder {
     pub fn push_delete(&mut self, keyspace: KeyspaceId, key: &[u8]) -> Result<()> {
         let header = OperationHeader::delete(keyspace, key)?;
         self.push(&header, key, &[])
+    }
+
+    /// Adds a range delete: keys from `start` to before `end`, without end if that is empty.
+    ///
+    /// # Errors
+    /// [`Error::KeyTooLarge`], [`Error::BatchTooLarge`]; the batch is as before then.
+    pub fn push_delete_range(
+        &mut self,
+        keyspace: KeyspaceId,
+        start: &[u8],
+        end: &[u8],
+    ) -> Result<()> {
+        let header = OperationHeader::delete_range(keyspace, start, end)?;
+        self.push(&header, start, end)
     }
 
     /// Forgets all operations and keeps the memory.
@@ -204,17 +243,24 @@ impl<'a> BatchReader<'a> {
         let keyspace = take_varint32(input).ok_or("keyspace id cut or above 32 bits")?;
         let key_bytes = take_varint(input).ok_or("key length cut")?;
         let value_bytes = match kind {
-            Kind::Put => take_varint(input).ok_or("value length cut")?,
+            Kind::Put | Kind::DeleteRange => take_varint(input).ok_or("value length cut")?,
             Kind::Delete => 0,
         };
-        if key_bytes == 0 || key_bytes > KEY_BYTES_MAX as u64 {
+        let (key_max, value_max) = match kind {
+            Kind::DeleteRange => (BOUND_BYTES_MAX, BOUND_BYTES_MAX),
+            Kind::Put | Kind::Delete => (KEY_BYTES_MAX, VALUE_BYTES_MAX),
+        };
+        if key_bytes == 0 || key_bytes > key_max as u64 {
             return Err("key length out of range");
         }
-        if value_bytes > VALUE_BYTES_MAX as u64 {
+        if value_bytes > value_max as u64 {
             return Err("value length out of range");
         }
         let key = take_bytes(input, key_bytes as usize).ok_or("key longer than the batch")?;
         let value = take_bytes(input, value_bytes as usize).ok_or("value longer than the batch")?;
+        if kind == Kind::DeleteRange && !value.is_empty() && key >= value {
+            return Err("a range ends before it begins");
+        }
         Ok(Operation { kind, keyspace: KeyspaceId(keyspace), key, value })
     }
 }
@@ -258,7 +304,12 @@ mod tests {
             let keyspace = random.next_u64() as u32 >> random.below(32);
             let key = vec![random.next_u64() as u8; 1 + random.below(300) as usize];
             let value = vec![random.next_u64() as u8; random.below(300) as usize];
-            if random.one_in(3) {
+            if random.one_in(4) {
+                let end = if random.one_in(2) { vec![] } else { [&key[..], &value].concat() };
+                let end = if end == key { vec![] } else { end };
+                builder.push_delete_range(KeyspaceId(keyspace), &key, &end).unwrap();
+                expected.push((Kind::DeleteRange, keyspace, key, end));
+            } else if random.one_in(3) {
                 builder.push_delete(KeyspaceId(keyspace), &key).unwrap();
                 expected.push((Kind::Delete, keyspace, key, Vec::new()));
             } else {

@@ -188,7 +188,7 @@ impl Block {
                 return wrong("it shares more than its restart has");
             }
             let tag = self.tag(index);
-            if Kind::from_u8(tag.kind_byte()).is_none() || tag.sequence() > SEQUENCE_MAX {
+            if Kind::of_entry(tag.kind_byte()).is_none() || tag.sequence() > SEQUENCE_MAX {
                 return wrong("its tag is not known to this release");
             }
             at = end as u32;

@@ -10,6 +10,7 @@
 //! tag 5 table added           keyspace:varint level:u8 table info
 //! tag 6 table removed         keyspace:varint level:u8 number:varint
 //! tag 7 log promised          lsn:varint, below which the log was durable when the edit was written
+//! tag 8 range deleted         keyspace:varint sequence:varint start:prefixed end:prefixed (empty: no end)
 //! ```
 //! Items carry their length so that a tool can show what it does not know; the engine refuses unknown tags, because an
 //! item that is skipped is a file that is lost.
@@ -20,6 +21,7 @@ use crate::base::coding::{
 use crate::base::key::{FileNumber, KeyspaceId, SEQUENCE_MAX};
 use crate::base::limits::{KEYSPACE_NAME_BYTES_MAX, LEVEL_COUNT, NUMBER_MAX};
 use crate::base::options::{Compression, FilterPolicy, KeyspaceOptions};
+use crate::base::range_deletes::RangeDelete;
 use crate::format::log::LSN_MAX;
 use crate::format::table_info::TableInfo;
 
@@ -60,6 +62,8 @@ pub struct VersionEdit {
     pub added: Vec<(KeyspaceId, u8, TableInfo)>,
     /// Tables removed: keyspace, level, number.
     pub removed: Vec<(KeyspaceId, u8, FileNumber)>,
+    /// Range deletes that left the log.
+    pub range_deletes: Vec<(KeyspaceId, RangeDelete)>,
 }
 
 const TAG_NEXT_FILE: u64 = 1;
@@ -69,6 +73,7 @@ const TAG_KEYSPACE: u64 = 4;
 const TAG_ADDED: u64 = 5;
 const TAG_REMOVED: u64 = 6;
 const TAG_PROMISED: u64 = 7;
+const TAG_RANGE_DELETE: u64 = 8;
 
 impl VersionEdit {
     /// Appends the encoded edit.
@@ -107,6 +112,14 @@ impl VersionEdit {
                 put_varint(out, u64::from(keyspace.0));
                 out.push(*level);
                 info.encode(out);
+            });
+        }
+        for (keyspace, range) in &self.range_deletes {
+            item(TAG_RANGE_DELETE, &|out| {
+                put_varint(out, u64::from(keyspace.0));
+                put_varint(out, range.sequence);
+                put_prefixed(out, &range.start);
+                put_prefixed(out, &range.end);
             });
         }
         for (keyspace, level, number) in &self.removed {
@@ -152,6 +165,16 @@ impl VersionEdit {
                 let keyspace = KeyspaceId(take_varint32(input)?);
                 let level = take_level(input)?;
                 self.added.push((keyspace, level, TableInfo::decode(input)?));
+            }
+            TAG_RANGE_DELETE => {
+                let keyspace = KeyspaceId(take_varint32(input)?);
+                let sequence = take_up_to(input, SEQUENCE_MAX)?;
+                let start = take_prefixed(input)?.to_vec();
+                let end = take_prefixed(input)?.to_vec();
+                if start.is_empty() || (!end.is_empty() && start >= end) || sequence == 0 {
+                    return None;
+                }
+                self.range_deletes.push((keyspace, RangeDelete { start, end, sequence }));
             }
             TAG_REMOVED => {
                 let keyspace = KeyspaceId(take_varint32(input)?);
@@ -231,6 +254,12 @@ mod tests {
             sequence_max: 7,
             raw_key_bytes: 3,
             raw_value_bytes: 30,
+            applied: 6,
+        };
+        let range = |start: &[u8], end: &[u8], sequence| RangeDelete {
+            start: start.to_vec(),
+            end: end.to_vec(),
+            sequence,
         };
         VersionEdit {
             next_file: Some(10),
@@ -247,6 +276,10 @@ mod tests {
             }],
             added: vec![(KeyspaceId(3), 1, info)],
             removed: vec![(KeyspaceId(0), 6, FileNumber(4))],
+            range_deletes: vec![
+                (KeyspaceId(3), range(b"a", b"bb", 77)),
+                (KeyspaceId(0), range(b"m", b"", 78)),
+            ],
         }
     }
 

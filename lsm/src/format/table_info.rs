@@ -5,6 +5,7 @@
 //!   table id, file bytes, tail offset, entry count, tombstone count, sequence min, sequence max,
 //!   raw key bytes, raw value bytes: varint each
 //!   smallest, largest: varint length and bytes each
+//!   applied: varint (0 in tables from before it was there)
 //!   (later versions append; what follows is skipped) |
 //! ```
 
@@ -38,6 +39,8 @@ pub struct TableInfo {
     pub raw_key_bytes: u64,
     /// Bytes of all values, uncompressed.
     pub raw_value_bytes: u64,
+    /// Every range delete of the keyspace up to this sequence number has been applied: no entry here is older and covered.
+    pub applied: u64,
 }
 
 impl TableInfo {
@@ -59,6 +62,7 @@ impl TableInfo {
         }
         put_prefixed(&mut body, &self.smallest);
         put_prefixed(&mut body, &self.largest);
+        put_varint(&mut body, self.applied);
         put_prefixed(out, &body);
     }
 
@@ -77,11 +81,13 @@ impl TableInfo {
             raw_value_bytes: take_varint(body)?,
             smallest: take_prefixed(body)?.to_vec(),
             largest: take_prefixed(body)?.to_vec(),
+            applied: if body.is_empty() { 0 } else { take_varint(body)? },
         };
         let counts = [info.table_id, info.entry_count, info.raw_key_bytes, info.raw_value_bytes];
         let sane = counts.iter().all(|&count| count <= NUMBER_MAX)
             && info.file_bytes <= TABLE_BYTES_MAX
             && info.sequence_max <= SEQUENCE_MAX
+            && info.applied <= SEQUENCE_MAX
             && info.tail_offset <= info.file_bytes
             && info.smallest <= info.largest
             && info.sequence_min <= info.sequence_max
@@ -108,6 +114,7 @@ mod tests {
             sequence_max: 1 << 50,
             raw_key_bytes: 16_000,
             raw_value_bytes: 100_000,
+            applied: 1 << 49,
         };
         let mut bytes = Vec::new();
         info.encode(&mut bytes);

@@ -8,6 +8,7 @@
 use crate::base::error::Result;
 use crate::base::key::SequenceNumber;
 use crate::base::limits::{IO_ALIGN, LEVEL_COUNT};
+use crate::base::range_deletes::RangeDeletes;
 use crate::file::table_cursor::{ReadAhead, TableCursorOptions};
 use crate::format::table_info::TableInfo;
 use crate::job::counters::LevelWork;
@@ -30,7 +31,7 @@ const READ_AHEAD_BYTES: u64 = 8 << 20;
 /// Buffers of a source at most.
 const SOURCE_BUFFERS: u64 = 4;
 
-/// Runs a plan that is not a move.
+/// Runs a plan to merge.
 ///
 /// # Errors
 /// [`Error::Corruption`](crate::Error::Corruption) of an input, an I/O error, or [`Error::Closed`](crate::Error::Closed).
@@ -48,9 +49,12 @@ pub fn compact(
             work.read_upper_bytes += bytes;
         }
     }
+    let ranges = RangeDeletes::clone(plan.shape.ranges());
+    let mut retain = Retain::new(snapshots, is_bottom(plan)).without(ranges);
+    let infos = plan.inputs.iter().map(|(_, table)| table.info());
+    let known = infos.map(|info| info.sequence_max.max(info.applied)).max().unwrap_or(0);
     let output = Output::new(context, plan.keyspace, plan.output_level, &plan.options);
-    let mut output = output.warm(is_hot(plan));
-    let mut retain = Retain::new(snapshots, is_bottom(plan));
+    let mut output = output.warm(is_hot(plan)).applied(retain.applied(known));
     let mut cuts = Cuts::new(plan);
     let mut cursor = MergeCursor::new(sources(plan)?);
     let cut_before = |key: &[u8], table_bytes| cuts.due(key, table_bytes);

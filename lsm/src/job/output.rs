@@ -1,7 +1,7 @@
 //! The tables that a flush or compaction writes: made one after the other, cut at table size, removed if the job fails.
 
 use crate::base::error::{Error, Result};
-use crate::base::key::{FileNumber, KeyspaceId, Tag};
+use crate::base::key::{FileNumber, KeyspaceId, SequenceNumber, Tag};
 use crate::base::options::KeyspaceOptions;
 use crate::base::planted::{Bug, planted};
 use crate::base::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -76,6 +76,7 @@ pub struct Output<'a> {
     done: Vec<TableInfo>,
     finished: bool,
     warm: bool,
+    applied: SequenceNumber,
 }
 
 impl<'a> Output<'a> {
@@ -96,12 +97,19 @@ impl<'a> Output<'a> {
             done: vec![],
             finished: false,
             warm: false,
+            applied: 0,
         }
     }
 
     /// Puts the blocks of all tables into the cache.
     pub fn warm(mut self, warm: bool) -> Output<'a> {
         self.warm = warm;
+        self
+    }
+
+    /// Says of all tables that range deletes up to `sequence` have been applied to them.
+    pub fn applied(mut self, sequence: SequenceNumber) -> Output<'a> {
+        self.applied = sequence;
         self
     }
 
@@ -131,6 +139,7 @@ impl<'a> Output<'a> {
             keyspace: self.keyspace,
             level: self.level as u8,
             direct: self.context.direct,
+            applied: self.applied,
         };
         self.made.push(path.clone());
         let mut writer = TableWriter::create(&self.context.disk, &path, spec)?;

@@ -9,12 +9,29 @@
 //!    every output-level table that meets the chosen range, is chosen too. So a newer version never sinks below an older one.
 //! 2. A score of 1 or more means work; the plan with the highest score comes first.
 
-use crate::base::key::KeyspaceId;
+use crate::base::key::{KeyspaceId, SequenceNumber};
 use crate::base::limits::LEVEL_COUNT;
 use crate::base::options::KeyspaceOptions;
 use crate::version::shape::Shape;
 use crate::version::table::Table;
 use std::sync::Arc;
+
+/// Range deletes that take more memory than this have tables rewritten for them alone, so that they can be forgotten.
+const RANGE_BYTES_SOFT: usize = 1 << 20;
+
+/// Score of forgetting tables that ranges have deleted.
+const SCORE_DROP: f64 = 1000.0;
+
+/// What a compaction does with its inputs.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Action {
+    /// Merges them.
+    Merge,
+    /// Moves them down by name, without reading them.
+    Move,
+    /// Forgets them: ranges have deleted all that they hold.
+    Drop,
+}
 
 /// A compaction to run.
 #[derive(Clone, Debug)]
@@ -25,8 +42,8 @@ pub struct Plan {
     pub output_level: usize,
     /// Inputs with their levels; the newest L0 table first.
     pub inputs: Vec<(usize, Arc<Table>)>,
-    /// Move the inputs down by name, without reading them.
-    pub is_move: bool,
+    /// What happens to the inputs.
+    pub action: Action,
     /// The shape that the plan was made from.
     pub shape: Arc<Shape>,
     /// The keyspace's options.
@@ -142,12 +159,38 @@ pub fn debt(shape: &Shape, options: &KeyspaceOptions) -> u64 {
     debt
 }
 
-/// The most urgent compaction of a keyspace with its score, or `None` if nothing is due or its inputs are busy.
+/// True if something is due when the oldest snapshot is `oldest`, whether or not its inputs are busy.
+pub fn is_due(shape: &Shape, options: &KeyspaceOptions, oldest: SequenceNumber) -> bool {
+    scores(shape, options).iter().any(|score| *score >= 1.0)
+        || shape.covered().iter().any(|covered| covered.since <= oldest)
+        || shape.ranges().bytes() > RANGE_BYTES_SOFT && most_cut_into(shape, oldest).is_some()
+}
+
+/// The most urgent compaction of a keyspace with its score, or `None` if nothing is due or its inputs are busy. No snapshot is older
+/// than `oldest`.
 pub fn pick(
     keyspace: KeyspaceId,
     shape: &Arc<Shape>,
     options: &KeyspaceOptions,
+    oldest: SequenceNumber,
 ) -> Option<(f64, Plan)> {
+    let plan = |output_level, inputs, action| Plan {
+        keyspace,
+        output_level,
+        inputs,
+        action,
+        shape: Arc::clone(shape),
+        options: options.clone(),
+    };
+    let covered = shape.covered().iter().filter(|covered| covered.since <= oldest);
+    let covered: Inputs = covered
+        .filter(|covered| !covered.table.is_busy())
+        .map(|covered| (covered.level, Arc::clone(&covered.table)))
+        .collect();
+    if let Some((level, _)) = covered.last() {
+        // Nothing gives back more for less.
+        return Some((SCORE_DROP, plan(*level, covered, Action::Drop)));
+    }
     let scores = scores(shape, options);
     let mut order: Vec<usize> =
         (0..LEVEL_COUNT - 1).filter(|&level| scores[level] >= 1.0).collect();
@@ -158,18 +201,29 @@ pub fn pick(
             if level == 0 { pick_level0(shape, base_level) } else { pick_sorted(shape, level) };
         if let Some((output_level, inputs)) = inputs {
             let is_move = can_move(shape, level, output_level, &inputs, options);
-            let plan = Plan {
-                keyspace,
-                output_level,
-                inputs,
-                is_move,
-                shape: Arc::clone(shape),
-                options: options.clone(),
-            };
-            return Some((scores[level], plan));
+            let action = if is_move { Action::Move } else { Action::Merge };
+            return Some((scores[level], plan(output_level, inputs, action)));
         }
     }
+    if shape.ranges().bytes() > RANGE_BYTES_SOFT
+        && let Some((level, table)) = most_cut_into(shape, oldest)
+        && !table.is_busy()
+    {
+        // Rewritten where it is: nothing passes anything.
+        return Some((1.0, plan(level, vec![(level, Arc::clone(table))], Action::Merge)));
+    }
     None
+}
+
+/// The table into which most range deletes cut that no snapshot sees past: rewriting it brings them nearest to being forgotten.
+fn most_cut_into(shape: &Shape, oldest: SequenceNumber) -> Option<(usize, &Arc<Table>)> {
+    let tables = (1..LEVEL_COUNT)
+        .flat_map(|level| shape.level(level).tables().iter().map(move |table| (level, table)));
+    tables
+        .map(|(level, table)| (shape.cuts_into(table, oldest), level, table))
+        .filter(|(cuts, ..)| *cuts > 0)
+        .max_by_key(|(cuts, level, _)| (*cuts, *level))
+        .map(|(_, level, table)| (level, table))
 }
 
 type Inputs = Vec<(usize, Arc<Table>)>;
@@ -260,7 +314,7 @@ fn can_move(
 }
 
 /// Everything that meets a key range, in all levels, to be merged into the last level; `None` if it is there already
-/// without tombstones.
+/// without tombstones and range deletes to apply.
 ///
 /// The range grows downwards: what a chosen table meets in a deeper level is older and must go along; what lies above is newer
 /// and may stay. The caller sees to it that nothing is busy.
@@ -292,16 +346,17 @@ pub fn whole_range(
         }
     }
     let last = LEVEL_COUNT - 1;
-    let settled =
-        inputs.iter().all(|(level, table)| *level == last && table.info().tombstone_count == 0);
+    let is_clean = |table: &Table| table.info().tombstone_count == 0 && !shape.is_cut_into(table);
+    let settled = inputs.iter().all(|(level, table)| *level == last && is_clean(table));
     if settled {
         return None;
     }
     let level = inputs.iter().map(|(level, _)| *level).min().unwrap_or(0);
     let is_move = can_move(shape, level, last, &inputs, options)
-        && inputs.iter().all(|(_, table)| table.info().tombstone_count == 0);
+        && inputs.iter().all(|(_, table)| is_clean(table));
+    let action = if is_move { Action::Move } else { Action::Merge };
     let (shape, options) = (Arc::clone(shape), options.clone());
-    Some(Plan { keyspace, output_level: last, inputs, is_move, shape, options })
+    Some(Plan { keyspace, output_level: last, inputs, action, shape, options })
 }
 
 fn exact<'a>(

@@ -1,15 +1,16 @@
 //! Which versions of a key a flush or compaction keeps.
 //!
 //! Live snapshots cut the sequence numbers into *stripes*: two versions in one stripe cannot be told apart by any reader
-//! but by the newer one, so the older goes. A tombstone that every reader sees, with nothing of its key below, goes too.
+//! but by the newer one, so the older goes; so does one that a range delete of its stripe hides. A tombstone that every reader sees, with nothing of its key below, goes too.
 //!
 //! Promises:
 //! 1. For every snapshot in the list, and for every later reader, the newest visible version of a key is the same before
 //!    and after.
 //! 2. Input comes key by key, newest version first.
 
-use crate::base::key::{Kind, SequenceNumber, Tag};
+use crate::base::key::{Kind, SEQUENCE_MAX, SequenceNumber, Tag};
 use crate::base::planted::{Bug, planted};
+use crate::base::range_deletes::RangeDeletes;
 
 /// What is to happen to an entry.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -30,6 +31,11 @@ pub struct Retain {
     snapshots: Vec<SequenceNumber>,
     bottom: bool,
     stripe: usize,
+    ranges: RangeDeletes,
+    /// Those over the key at hand, newest first, and the first key for which they hold no more.
+    over: Vec<SequenceNumber>,
+    over_to: Option<Vec<u8>>,
+    over_known: bool,
 }
 
 impl Retain {
@@ -37,18 +43,58 @@ impl Retain {
     pub fn new(mut snapshots: Vec<SequenceNumber>, bottom: bool) -> Retain {
         snapshots.sort_unstable();
         snapshots.dedup();
-        Retain { snapshots, bottom, stripe: 0 }
+        Retain {
+            snapshots,
+            bottom,
+            stripe: 0,
+            ranges: RangeDeletes::default(),
+            over: Vec::new(),
+            over_to: None,
+            over_known: false,
+        }
     }
 
-    /// Decides about one entry. `same_key`: it has the key of the entry before. `covers_below` says whether an older version of the
+    /// Drops what these ranges delete.
+    pub fn without(mut self, ranges: RangeDeletes) -> Retain {
+        self.ranges = ranges;
+        self
+    }
+
+    /// Up to which sequence number no range delete is left to apply to the entries that stay. `known`: all up to there were given to
+    /// [`Retain::without`], or have been applied to the input, or were forgotten because nothing needed them.
+    ///
+    /// This is more than the number of the newest one given: a forgotten one may come back when the manifest is read again, and must then be
+    /// known to have been done with, for the entries may have lost the numbers by which they are newer.
+    pub fn applied(&self, known: SequenceNumber) -> SequenceNumber {
+        let oldest = self.snapshots.first().copied().unwrap_or(SEQUENCE_MAX);
+        self.ranges.newest(SEQUENCE_MAX).max(known).min(oldest)
+    }
+
+    /// The range deletes over `key`. Keys come in order.
+    fn look_over(&mut self, key: &[u8]) {
+        if self.over_known && self.over_to.as_ref().is_none_or(|to| key < &to[..]) {
+            return;
+        }
+        let step = self.ranges.at(key);
+        self.over.clear();
+        self.over.extend_from_slice(step.sequences);
+        self.over_to = step.to.map(<[u8]>::to_vec);
+        self.over_known = true;
+    }
+
+    /// Decides about one entry. `same_key`: its key is that of the entry before. `covers_below` says whether an older version of the
     /// key may lie below the output; it is asked for tombstones only.
     #[inline]
     pub fn decide(
         &mut self,
+        key: &[u8],
         same_key: bool,
         tag: Tag,
         covers_below: impl FnOnce() -> bool,
     ) -> Verdict {
+        if !self.ranges.is_empty() && !same_key {
+            self.look_over(key);
+        }
         let stripe = match self.snapshots.first() {
             None => 0,
             Some(_) => self.snapshots.partition_point(|&snapshot| snapshot < tag.sequence()),
@@ -57,14 +103,21 @@ impl Retain {
             return Verdict::DropHidden;
         }
         self.stripe = stripe;
+        // A range delete that every reader sees who sees the entry: newer, with no snapshot between them.
+        let next_snapshot = self.snapshots.get(stripe).copied().unwrap_or(SEQUENCE_MAX);
+        let hides = |&range: &SequenceNumber| range > tag.sequence() && range <= next_snapshot;
+        if self.over.iter().any(hides) {
+            return Verdict::DropHidden;
+        }
         if stripe > 0 {
             return Verdict::Keep;
         }
         match tag.kind() {
             Kind::Delete if self.bottom || !covers_below() => Verdict::DropTombstone,
             Kind::Delete if planted(Bug::TombstoneDroppedEarly) => Verdict::DropTombstone,
-            Kind::Put if self.bottom => Verdict::KeepOld,
-            Kind::Delete | Kind::Put => Verdict::Keep,
+            // A put that is newer than a range delete over it must stay newer.
+            Kind::Put if self.bottom && self.over.is_empty() => Verdict::KeepOld,
+            _ => Verdict::Keep,
         }
     }
 }
@@ -81,9 +134,36 @@ mod tests {
     ) -> Vec<(u64, Verdict)> {
         let mut retain = Retain::new(snapshots.to_vec(), bottom);
         let decide = |(index, &(sequence, kind)): (usize, &(u64, Kind))| {
-            (sequence, retain.decide(index > 0, Tag::new(sequence, kind), || below))
+            (sequence, retain.decide(b"k", index > 0, Tag::new(sequence, kind), || below))
         };
         tags.iter().enumerate().map(decide).collect()
+    }
+
+    #[test]
+    fn a_range_delete_hides_what_no_snapshot_sees_past_it() {
+        use Verdict::{DropHidden, Keep, KeepOld};
+        let decide = |snapshots: &[u64], key: &[u8], tags: &[u64]| -> Vec<Verdict> {
+            let mut ranges = RangeDeletes::default();
+            ranges.add(b"b", b"d", 6);
+            let mut retain = Retain::new(snapshots.to_vec(), true).without(ranges);
+            let tags = tags.iter().enumerate();
+            tags.map(|(i, &s)| retain.decide(key, i > 0, Tag::new(s, Kind::Put), || false))
+                .collect()
+        };
+        assert_eq!(decide(&[], b"a", &[5]), [KeepOld]);
+        assert_eq!(decide(&[], b"b", &[5]), [DropHidden]);
+        assert_eq!(decide(&[], b"d", &[5]), [KeepOld]);
+        // Newer than the range: its number must go on saying so.
+        assert_eq!(decide(&[], b"c", &[8, 5, 3]), [Keep, DropHidden, DropHidden]);
+        // A snapshot before the range sees what it deletes; one after it does not.
+        assert_eq!(decide(&[5], b"c", &[8, 5, 3]), [Keep, Keep, DropHidden]);
+        assert_eq!(decide(&[6], b"c", &[8, 5, 3]), [Keep, DropHidden, DropHidden]);
+        let mut ranges = RangeDeletes::default();
+        ranges.add(b"b", b"d", 6);
+        ranges.add(b"x", b"", 9);
+        assert_eq!(Retain::new(vec![], false).without(ranges.clone()).applied(0), 9);
+        assert_eq!(Retain::new(vec![], false).without(ranges.clone()).applied(12), 12);
+        assert_eq!(Retain::new(vec![8], false).without(ranges).applied(12), 8);
     }
 
     #[test]

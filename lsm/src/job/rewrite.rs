@@ -36,7 +36,7 @@ pub fn rewrite(
             last_key.clear();
             last_key.extend_from_slice(key);
         }
-        let verdict = retain.decide(same_key, tag, || covers_below(key));
+        let verdict = retain.decide(key, same_key, tag, || covers_below(key));
         let kept = match verdict {
             Verdict::Keep => Some(tag),
             Verdict::KeepOld => Some(Tag(u64::from(tag.kind_byte()))),

@@ -3,8 +3,8 @@
 //! All memtables of a generation share one arena and are frozen and flushed together, so that one point of the log divides
 //! what is in tables from what must be replayed, and one idle keyspace never holds old log segments back.
 
-use crate::base::key::KeyspaceId;
-use crate::base::key::Tag;
+use crate::base::key::{KeyspaceId, SequenceNumber, Tag};
+use crate::base::sync::atomic::{AtomicU64, Ordering};
 use crate::mem::arena::Arena;
 use crate::mem::key_filter::KeyFilter;
 use crate::mem::memtable::Memtable;
@@ -17,7 +17,12 @@ pub struct Generation {
     arena: Arc<Arena>,
     memtables: Vec<Arc<Memtable>>,
     filter: KeyFilter,
+    /// Memory of the range deletes of all memtables: readers ask it before they ask a memtable.
+    range_bytes: AtomicU64,
 }
+
+/// Range deletes may take one part in so many of a generation's size before it counts as full.
+const RANGE_SHARE: u64 = 8;
 
 /// The hash by which the filter of all keyspaces knows a key of this one.
 #[inline]
@@ -31,7 +36,7 @@ impl Generation {
         let memtable = |prefix: &Vec<u8>| Arc::new(Memtable::new(Arc::clone(&arena), prefix));
         let memtables = prefixes.iter().map(memtable).collect();
         let filter = KeyFilter::new(arena.capacity());
-        Generation { number, arena, memtables, filter }
+        Generation { number, arena, memtables, filter, range_bytes: AtomicU64::new(0) }
     }
 
     /// Its number; later generations have larger ones.
@@ -62,6 +67,36 @@ impl Generation {
         // Also before the version is published: readers ask the filter first.
         self.filter.add(hash);
         Some(inserted)
+    }
+
+    /// Deletes a range of keys, as [`Memtable::delete_range`]. `None` if there is no memtable for the keyspace.
+    pub fn delete_range(
+        &self,
+        keyspace: KeyspaceId,
+        start: &[u8],
+        end: &[u8],
+        sequence: SequenceNumber,
+    ) -> Option<()> {
+        let memtable = self.memtable(keyspace)?;
+        let before = memtable.range_bytes();
+        memtable.delete_range(start, end, sequence);
+        let grown = memtable.range_bytes() - before;
+        // One applier; published with the sequence number.
+        self.range_bytes.store(self.range_bytes() + grown, Ordering::Relaxed);
+        Some(())
+    }
+
+    /// Memory of all range deletes; 0 if there are none.
+    #[inline]
+    pub fn range_bytes(&self) -> u64 {
+        self.range_bytes.load(Ordering::Relaxed)
+    }
+
+    /// True if entries that cost so much fit, and there is room for range deletes.
+    #[inline]
+    pub fn has_room(&self, cost: usize) -> bool {
+        self.capacity() - self.used() >= cost
+            && self.range_bytes() <= self.capacity() as u64 / RANGE_SHARE
     }
 
     /// Asks the CPU for what [`may_hold`](Self::may_hold) looks at.
@@ -99,7 +134,7 @@ impl Generation {
     /// Heap bytes beside the arena: the filter, and the towers of the memtables.
     pub fn index_bytes(&self) -> usize {
         let memtables = self.memtables.iter().map(|memtable| memtable.index_bytes());
-        self.filter.bytes() + memtables.sum::<usize>()
+        self.filter.bytes() + memtables.sum::<usize>() + self.range_bytes() as usize
     }
 
     /// Bytes of keys and values.

@@ -26,11 +26,15 @@
 //! Gets are of keys in random order, each a cache miss in towers, leaf and entry. 194 arena bytes are used for a random entry of 116,
 //! 175 for an ascending one, what is reserved for splits included.
 //!
+//! Range deletes stand beside the list, in a map behind a lock that readers take only if there are any.
+//!
 //! Left out: deletion (a delete is an entry of its own kind), and any judgement on sequence numbers: readers say what they may see.
 
 use std::sync::Arc;
 
 use crate::base::key::{Kind, SequenceNumber, Tag};
+use crate::base::range_deletes::{RangeDeletes, Step};
+use crate::base::sync::RwLock;
 use crate::base::sync::atomic::{AtomicU64, Ordering};
 use crate::mem::arena::Arena;
 use crate::mem::memtable_cursor::MemtableCursor;
@@ -40,6 +44,10 @@ use crate::mem::skiplist::Skiplist;
 /// Sorted entries of one keyspace in memory.
 pub struct Memtable {
     list: Skiplist,
+    /// Beside the entries: a range is found by any key in it.
+    ranges: RwLock<RangeDeletes>,
+    range_bytes: AtomicU64,
+    newest: AtomicU64,
     hint: Prefix,
     tombstones: AtomicU64,
     data_bytes: AtomicU64,
@@ -52,6 +60,9 @@ impl Memtable {
         let hint = Prefix::new(prefix_hint);
         Memtable {
             list: Skiplist::new(arena, hint.clone()),
+            ranges: RwLock::default(),
+            range_bytes: AtomicU64::new(0),
+            newest: AtomicU64::new(0),
             hint,
             tombstones: AtomicU64::new(0),
             data_bytes: AtomicU64::new(0),
@@ -73,11 +84,43 @@ impl Memtable {
         if inserted {
             let bytes = (key.len() + value.len()) as u64;
             add(&self.data_bytes, bytes);
+            self.newest.store(tag.sequence(), Ordering::Relaxed);
             if tag.kind() == Kind::Delete {
                 add(&self.tombstones, 1);
             }
         }
         inserted
+    }
+
+    /// Deletes the keys from `start` to before `end`, without end if that is empty. The caller is the one applier. Takes heap memory, not
+    /// the arena's: [`range_bytes`](Memtable::range_bytes).
+    pub fn delete_range(&self, start: &[u8], end: &[u8], sequence: SequenceNumber) {
+        let mut ranges = self.ranges.write();
+        ranges.add(start, end, sequence);
+        add(&self.data_bytes, (start.len() + end.len()) as u64);
+        self.range_bytes.store(ranges.bytes() as u64, Ordering::Relaxed);
+    }
+
+    /// Memory of the range deletes; 0 if there are none.
+    #[inline]
+    pub fn range_bytes(&self) -> u64 {
+        self.range_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Hands what holds for `key` to `look`. Range deletes that were published before the call are there; later ones may be.
+    pub fn range_at<T>(&self, key: &[u8], look: impl FnOnce(Step<'_>) -> T) -> T {
+        look(self.ranges.read().at(key))
+    }
+
+    /// The range deletes of this moment.
+    pub fn ranges(&self) -> RangeDeletes {
+        if self.range_bytes() == 0 { RangeDeletes::default() } else { self.ranges.read().clone() }
+    }
+
+    /// Sequence number of the newest entry; 0 without entries. Range deletes do not count.
+    #[inline]
+    pub fn newest(&self) -> SequenceNumber {
+        self.newest.load(Ordering::Relaxed)
     }
 
     /// The newest version of `key` that is not newer than `sequence`; a tombstone is an answer, too.
@@ -92,9 +135,9 @@ impl Memtable {
         self.list.len()
     }
 
-    /// True before the first insert.
+    /// True before the first insert and the first range delete.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.len() == 0 && self.range_bytes() == 0
     }
 
     /// Entries that are tombstones.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::base::cursor::EntryCursor;
 use crate::base::error::Result;
-use crate::base::key::Tag;
+use crate::base::key::{SequenceNumber, Tag};
 use crate::base::prefetch::prefetch;
 use crate::base::slice::PinnedSlice;
 use crate::mem::entry::Entry;
@@ -55,6 +55,11 @@ impl MemtableCursor {
             count: 0,
             index: 0,
         }
+    }
+
+    /// Sequence number of the newest entry of the memtable.
+    pub fn newest(&self) -> SequenceNumber {
+        self.memtable.newest()
     }
 
     fn invalidate(&mut self) {

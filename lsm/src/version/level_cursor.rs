@@ -2,7 +2,7 @@
 
 use crate::base::cursor::{EntryCursor, Target};
 use crate::base::error::Result;
-use crate::base::key::Tag;
+use crate::base::key::{SequenceNumber, Tag};
 use crate::base::slice::PinnedSlice;
 use crate::file::table_cursor::{Bounds, TableCursor, TableCursorOptions};
 use crate::version::shape::Shape;
@@ -193,6 +193,48 @@ impl EntryCursor for LevelCursor {
             cursor.aim(target)?;
         }
         self.land(target)
+    }
+
+    /// Tables of which nothing can stay are passed without being opened.
+    fn next_past(&mut self, key: Option<&[u8]>, below: SequenceNumber) -> Result<()> {
+        let tables = self.tables.list();
+        let is_old = |table: &Table| table.info().sequence_max < below;
+        let ends_before = |table: &Table| key.is_none_or(|key| &table.info().largest[..] < key);
+        if !tables.get(self.index).is_some_and(|table| is_old(table)) {
+            return self.next();
+        }
+        let passed = tables[self.index..].iter();
+        let passed = passed.take_while(|table| is_old(table) && ends_before(table)).count();
+        let index = self.index + passed;
+        let begins_at_key = tables.get(index).is_some_and(|table| is_old(table));
+        if self.open(index)?
+            && let Some(cursor) = &mut self.current
+        {
+            match key {
+                Some(key) if begins_at_key => cursor.seek(key, Tag::MAX)?,
+                _ => cursor.seek_to_first()?,
+            }
+        }
+        self.skip_forward()
+    }
+
+    fn prev_past(&mut self, key: &[u8], below: SequenceNumber) -> Result<()> {
+        let tables = self.tables.list();
+        let is_old = |table: &Table| table.info().sequence_max < below;
+        let begins_after = |table: &Table| &table.info().smallest[..] >= key;
+        if !tables.get(self.index).is_some_and(|table| is_old(table)) {
+            return self.prev();
+        }
+        let passed = tables[..=self.index].iter().rev();
+        let passed = passed.take_while(|table| is_old(table) && begins_after(table)).count();
+        let index = self.index.wrapping_sub(passed);
+        let ends_before_key = tables.get(index).is_some_and(|table| is_old(table));
+        if self.open(index)?
+            && let Some(cursor) = &mut self.current
+        {
+            if ends_before_key { cursor.seek_before(key)? } else { cursor.seek_to_last()? }
+        }
+        self.skip_backward()
     }
 
     #[inline]

@@ -30,7 +30,7 @@
 
 use crate::base::cursor::{EntryCursor, Target};
 use crate::base::error::Result;
-use crate::base::key::{self, Tag};
+use crate::base::key::{self, SequenceNumber, Tag};
 use crate::base::slice::PinnedSlice;
 use crate::mem::prefix::Prefix;
 
@@ -202,17 +202,13 @@ impl<C: EntryCursor> MergeCursor<C> {
         source.valid() && !self.prefix.fits(source.key())
     }
 
-    /// Moves the winner one step in the direction of the merge.
+    /// Moves the winner, by `step`, in the direction of the merge.
     #[inline]
-    fn advance(&mut self) -> Result<()> {
+    fn advance(&mut self, step: impl FnOnce(&mut C) -> Result<()>) -> Result<()> {
         assert!(self.valid, "the cursor stands on no entry");
         self.valid = false;
         let winner = self.winner();
-        let source = &mut self.sources[winner];
-        match self.direction {
-            Direction::Forward => source.next()?,
-            Direction::Backward => source.prev()?,
-        }
+        step(&mut self.sources[winner])?;
         if self.sources.len() == 1 {
             self.valid = self.sources[0].valid();
         } else {
@@ -300,7 +296,7 @@ impl<C: EntryCursor> EntryCursor for MergeCursor<C> {
         if self.direction != Direction::Forward {
             return self.turn_and_advance(Direction::Forward);
         }
-        self.advance()
+        self.advance(C::next)
     }
 
     #[inline]
@@ -308,7 +304,21 @@ impl<C: EntryCursor> EntryCursor for MergeCursor<C> {
         if self.direction != Direction::Backward {
             return self.turn_and_advance(Direction::Backward);
         }
-        self.advance()
+        self.advance(C::prev)
+    }
+
+    fn next_past(&mut self, key: Option<&[u8]>, below: SequenceNumber) -> Result<()> {
+        if self.direction != Direction::Forward {
+            return self.turn_and_advance(Direction::Forward);
+        }
+        self.advance(|source| source.next_past(key, below))
+    }
+
+    fn prev_past(&mut self, key: &[u8], below: SequenceNumber) -> Result<()> {
+        if self.direction != Direction::Backward {
+            return self.turn_and_advance(Direction::Backward);
+        }
+        self.advance(|source| source.prev_past(key, below))
     }
 }
 
@@ -345,6 +355,10 @@ pub(super) mod tests {
                 return Err(Error::Closed);
             }
             Ok(())
+        }
+
+        fn newest(&self) -> SequenceNumber {
+            self.entries.iter().map(|entry| entry.1.0.sequence()).max().unwrap_or(0)
         }
 
         fn entry(&self) -> &(Vec<u8>, Reverse<Tag>, Vec<u8>) {
@@ -388,6 +402,12 @@ pub(super) mod tests {
         }
         fn prev(&mut self) -> Result<()> {
             self.go(self.at.unwrap().checked_sub(1))
+        }
+        fn next_past(&mut self, key: Option<&[u8]>, below: SequenceNumber) -> Result<()> {
+            if self.newest() < below { self.leave_for(key) } else { self.next() }
+        }
+        fn prev_past(&mut self, key: &[u8], below: SequenceNumber) -> Result<()> {
+            if self.newest() < below { self.seek_before(key) } else { self.prev() }
         }
     }
 

@@ -1,5 +1,6 @@
 //! Floor 5: which files make up a keyspace, and the merged view over them.
 
+pub mod deleted;
 pub mod level;
 pub mod level_cursor;
 pub mod merge;

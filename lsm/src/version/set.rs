@@ -8,6 +8,7 @@
 use crate::base::error::{Error, Result};
 use crate::base::key::{FileNumber, KeyspaceId, SEQUENCE_MAX, SequenceNumber};
 use crate::base::limits::{NUMBER_MAX, NUMBER_SHARE_MAX};
+use crate::base::range_deletes::RangeDeletes;
 use crate::file::manifest::{self, ManifestWriter};
 use crate::file::name;
 use crate::format::edit::{KeyspaceRecord, LogMark, VersionEdit};
@@ -16,6 +17,9 @@ use crate::version::shape::Shape;
 use crate::version::table::{Table, TableContext};
 use std::path::PathBuf;
 use std::sync::Arc;
+
+/// So many steps of range deletes are gone through at every change; a multiple of them at every so manyth.
+const TIDY_AT_ONCE: usize = 4096;
 
 /// A manifest is written anew when it is this large and several times the size of a snapshot.
 const MANIFEST_BYTES_SOFT: u64 = 1 << 20;
@@ -27,6 +31,15 @@ pub struct KeyspaceState {
     pub record: KeyspaceRecord,
     /// Its tables.
     pub shape: Arc<Shape>,
+    /// Changes since its range deletes were last gone through.
+    changes_untidied: usize,
+}
+
+impl KeyspaceState {
+    fn new(record: KeyspaceRecord) -> KeyspaceState {
+        // The first tidying, which is that of opening, is never put off: see `tidy_ranges`.
+        KeyspaceState { record, shape: Arc::default(), changes_untidied: usize::MAX / 2 }
+    }
 }
 
 /// See the head of the file.
@@ -47,7 +60,7 @@ impl VersionSet {
     /// A set for a new database, with one keyspace.
     pub fn new(context: Arc<TableContext>, default: KeyspaceRecord) -> VersionSet {
         let path = context.directory.join(name::CURRENT);
-        let keyspaces = vec![KeyspaceState { record: default, shape: Arc::default() }];
+        let keyspaces = vec![KeyspaceState::new(default)];
         VersionSet { keyspaces, ..VersionSet::empty(context, path) }
     }
 
@@ -204,6 +217,31 @@ impl VersionSet {
         Ok(())
     }
 
+    /// Forgets the range deletes that nothing needs any more: neither one of the snapshots, which ascend, nor what is in tables. Not at
+    /// every change where there are very many.
+    ///
+    /// It is not written down, so whoever reads the manifest gets forgotten ones back, and must tidy before the first read: entries that
+    /// were newer than one may have lost their numbers since. Nothing needs it then either, because tables say what was applied.
+    pub fn tidy_ranges(&mut self, snapshots: &[SequenceNumber]) {
+        let oldest = snapshots.first().copied().unwrap_or(SEQUENCE_MAX);
+        for keyspace in &mut self.keyspaces {
+            let count = keyspace.shape.ranges().len();
+            keyspace.changes_untidied += 1;
+            if count == 0 || count / TIDY_AT_ONCE > keyspace.changes_untidied {
+                continue;
+            }
+            keyspace.changes_untidied = 0;
+            let shape = &keyspace.shape;
+            let mut ranges = RangeDeletes::clone(shape.ranges());
+            // What is newer than a snapshot is kept for the transaction that may hold it.
+            ranges
+                .tidy(snapshots, |step, sequence| sequence > oldest || shape.needs(step, sequence));
+            if ranges != **shape.ranges() {
+                keyspace.shape = Arc::new(shape.with_ranges(ranges));
+            }
+        }
+    }
+
     /// Says in CURRENT how far the manifest goes, so that one that ends before is known to be damaged. For a clean close.
     ///
     /// # Errors
@@ -231,7 +269,8 @@ impl VersionSet {
             .added
             .iter()
             .map(|(id, _, _)| *id)
-            .chain(edit.removed.iter().map(|(id, _, _)| *id));
+            .chain(edit.removed.iter().map(|(id, _, _)| *id))
+            .chain(edit.range_deletes.iter().map(|(id, _)| *id));
         let mut touched: Vec<KeyspaceId> = touched.collect();
         touched.sort_unstable();
         touched.dedup();
@@ -262,7 +301,14 @@ impl VersionSet {
                     (usize::from(*level), moved.map_or_else(fresh, Arc::clone))
                 })
                 .collect();
-            shapes.push((index, Arc::new(old.apply(&removed, &added, &self.manifest_path)?)));
+            let mut shape = old.apply(&removed, &added, &self.manifest_path)?;
+            let mut deleted = edit.range_deletes.iter().filter(|(of, _)| *of == id).peekable();
+            if deleted.peek().is_some() {
+                let mut ranges = RangeDeletes::clone(shape.ranges());
+                deleted.for_each(|(_, range)| ranges.add(&range.start, &range.end, range.sequence));
+                shape = shape.with_ranges(ranges);
+            }
+            shapes.push((index, Arc::new(shape)));
         }
         Ok(shapes)
     }
@@ -270,7 +316,7 @@ impl VersionSet {
     /// Takes a checked edit in; returns the tables that no level holds any more.
     fn adopt(&mut self, edit: &VersionEdit, shapes: Vec<(usize, Arc<Shape>)>) -> Vec<Arc<Table>> {
         for record in &edit.keyspaces {
-            self.keyspaces.push(KeyspaceState { record: record.clone(), shape: Arc::default() });
+            self.keyspaces.push(KeyspaceState::new(record.clone()));
         }
         let mut gone = Vec::new();
         for (keyspace, level, number) in &edit.removed {
@@ -306,6 +352,8 @@ impl VersionSet {
         };
         for keyspace in &self.keyspaces {
             edit.keyspaces.push(keyspace.record.clone());
+            let ranges = keyspace.shape.ranges().ranges();
+            edit.range_deletes.extend(ranges.map(|range| (keyspace.record.id, range)));
             for (level, tables) in keyspace.shape.levels().iter().enumerate() {
                 let added = tables
                     .tables()

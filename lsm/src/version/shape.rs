@@ -1,22 +1,37 @@
-//! The shape of a keyspace: an immutable set of levels. A new one is made for every version edit; readers keep theirs.
+//! The shape of a keyspace: an immutable set of levels, and the range deletes over them. A new one is made for every version edit; readers keep theirs.
 
 use crate::base::error::{Error, Result};
-use crate::base::key::FileNumber;
+use crate::base::key::{FileNumber, SequenceNumber};
 use crate::base::limits::LEVEL_COUNT;
+use crate::base::range_deletes::{RangeDeletes, Step};
 use crate::version::level::Level;
 use crate::version::table::Table;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// All levels of one keyspace at one moment.
 #[derive(Clone, Debug)]
 pub struct Shape {
     levels: [Level; LEVEL_COUNT],
+    ranges: Arc<RangeDeletes>,
+    covered: OnceLock<Vec<Covered>>,
+}
+
+/// A table of which every entry is deleted by ranges.
+#[derive(Clone, Debug)]
+pub struct Covered {
+    /// Its level.
+    pub level: usize,
+    /// The table.
+    pub table: Arc<Table>,
+    /// The oldest moment at which all of it is deleted.
+    pub since: SequenceNumber,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Shape { levels: std::array::from_fn(|_| Level::default()) }
+        let levels = std::array::from_fn(|_| Level::default());
+        Shape { levels, ranges: Arc::default(), covered: OnceLock::new() }
     }
 }
 
@@ -31,6 +46,76 @@ impl Shape {
     #[inline]
     pub fn level(&self, level: usize) -> &Level {
         &self.levels[level]
+    }
+
+    /// The range deletes that something in the tables may still fall under.
+    #[inline]
+    pub fn ranges(&self) -> &Arc<RangeDeletes> {
+        &self.ranges
+    }
+
+    /// This shape with other range deletes.
+    pub fn with_ranges(&self, ranges: RangeDeletes) -> Shape {
+        Shape { ranges: Arc::new(ranges), covered: OnceLock::new(), levels: self.levels.clone() }
+    }
+
+    /// True if `sequence`, a range delete over the keys of `step`, may still hide something in a table.
+    pub fn needs(&self, step: Step<'_>, sequence: SequenceNumber) -> bool {
+        // From the first key of the step to before its end, that is: to the last table that begins before it.
+        let (from, to) = (step.from.unwrap_or_default(), step.to);
+        self.levels.iter().enumerate().any(|(number, level)| {
+            let start = if number == 0 { 0 } else { level.lower_bound(from) };
+            let meets = |table: &&Arc<Table>| {
+                let info = table.info();
+                &info.largest[..] >= from && to.is_none_or(|to| &info.smallest[..] < to)
+            };
+            let tables = level.tables()[start..].iter();
+            let begins = |table: &&Arc<Table>| {
+                number == 0 || to.is_none_or(|to| &table.info().smallest[..] < to)
+            };
+            let mut tables = tables.take_while(begins).filter(meets);
+            tables.any(|table| {
+                table.info().sequence_min < sequence && table.info().applied < sequence
+            })
+        })
+    }
+
+    /// True if an entry of `table`, one of this shape's, may be deleted by a range that its making did not know.
+    pub fn is_cut_into(&self, table: &Table) -> bool {
+        let info = table.info();
+        !self.ranges.is_empty()
+            && self.ranges.any_newer(
+                &info.smallest,
+                &info.largest,
+                info.applied.max(info.sequence_min),
+            )
+    }
+
+    /// How many range deletes up to `oldest` a rewrite of `table` would apply, each counted for every step of it that meets the table.
+    pub fn cuts_into(&self, table: &Table, oldest: SequenceNumber) -> usize {
+        let info = table.info();
+        let known = info.applied.max(info.sequence_min);
+        self.ranges.count_between(&info.smallest, &info.largest, known, oldest)
+    }
+
+    /// Tables that hold nothing but what ranges deleted. Found at the first call.
+    pub fn covered(&self) -> &[Covered] {
+        if self.ranges.is_empty() {
+            return &[];
+        }
+        self.covered.get_or_init(|| {
+            let mut covered = Vec::new();
+            for (level, tables) in self.levels.iter().enumerate() {
+                for table in tables.tables() {
+                    let info = table.info();
+                    let since =
+                        self.ranges.all_newer(&info.smallest, &info.largest, info.sequence_max);
+                    let of_table = |since| Covered { level, table: Arc::clone(table), since };
+                    covered.extend(since.map(of_table));
+                }
+            }
+            covered
+        })
     }
 
     /// Number of tables.
@@ -60,7 +145,7 @@ impl Shape {
         manifest: &Path,
     ) -> Result<Shape> {
         let wrong = |detail: String| Error::corruption(manifest, 0, detail);
-        let mut shape = self.clone();
+        let mut shape = Shape { covered: OnceLock::new(), ..self.clone() };
         for level in 0..LEVEL_COUNT {
             let gone: Vec<_> =
                 removed.iter().filter(|(at, _)| *at == level).map(|(_, number)| *number).collect();

@@ -3,7 +3,7 @@
 
 use crate::base::cursor::{EntryCursor, Target};
 use crate::base::error::Result;
-use crate::base::key::Tag;
+use crate::base::key::{SequenceNumber, Tag};
 use crate::base::slice::PinnedSlice;
 use crate::file::table_cursor::TableCursor;
 use crate::mem::memtable_cursor::MemtableCursor;
@@ -80,6 +80,26 @@ impl EntryCursor for Source {
     #[inline]
     fn prev(&mut self) -> Result<()> {
         each!(self, cursor => cursor.prev())
+    }
+
+    fn next_past(&mut self, key: Option<&[u8]>, below: SequenceNumber) -> Result<()> {
+        match self {
+            Source::Memtable(cursor) if cursor.newest() < below => cursor.leave_for(key),
+            Source::Memtable(cursor) => cursor.next(),
+            Source::Table(cursor) if cursor.newest() < below => cursor.leave_for(key),
+            Source::Table(cursor) => cursor.next(),
+            Source::Level(cursor) => cursor.next_past(key, below),
+        }
+    }
+
+    fn prev_past(&mut self, key: &[u8], below: SequenceNumber) -> Result<()> {
+        match self {
+            Source::Memtable(cursor) if cursor.newest() < below => cursor.seek_before(key),
+            Source::Memtable(cursor) => cursor.prev(),
+            Source::Table(cursor) if cursor.newest() < below => cursor.seek_before(key),
+            Source::Table(cursor) => cursor.prev(),
+            Source::Level(cursor) => cursor.prev_past(key, below),
+        }
     }
 
     #[inline]

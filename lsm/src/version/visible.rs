@@ -11,11 +11,12 @@
 //! cursor stands before it (the way of LevelDB's DBIter).
 //!
 //! Promises:
-//! 1. Shown are exactly the keys whose newest version not above the snapshot is a put, from `lower` (inclusive) to `upper`
+//! 1. Shown are exactly the keys whose newest version not above the snapshot is a put and not deleted by a newer range, from `lower` (inclusive) to `upper`
 //!    (exclusive).
 //! 2. A walk stops at the first entry beyond a bound: tombstones out there are not scanned.
 //! 3. At most [`STEPS_MAX`] versions of a key are walked over; a longer run is passed by a seek. A run of tombstones of different
-//!    keys within the bounds must be walked.
+//!    keys within the bounds must be walked. Of a run that a range deletes, [`STEPS_MAX`] entries are; then each source that holds nothing
+//!    newer than the range goes to its end by one seek, over tables that are not even opened.
 //! 4. After an error the cursor is not valid until the next seek.
 
 use crate::base::cursor::EntryCursor;
@@ -23,6 +24,7 @@ use crate::base::error::Result;
 use crate::base::key::{Kind, SequenceNumber, Tag};
 use crate::base::planted::{Bug, planted};
 use crate::base::slice::PinnedSlice;
+use crate::version::deleted::Deleted;
 
 /// Versions of one key that are walked over before a seek is cheaper.
 pub const STEPS_MAX: usize = 8;
@@ -52,6 +54,9 @@ pub struct VisibleCursor<C> {
     key: Vec<u8>,
     /// The value shown in `BeforeEntry`.
     value: PinnedSlice,
+    deleted: Deleted,
+    /// Entries deleted by ranges that were stepped over one by one.
+    hidden: usize,
 }
 
 impl<C: EntryCursor> VisibleCursor<C> {
@@ -70,7 +75,15 @@ impl<C: EntryCursor> VisibleCursor<C> {
             state: State::Nowhere,
             key: Vec::new(),
             value: PinnedSlice::empty(),
+            deleted: Deleted::none(),
+            hidden: 0,
         }
+    }
+
+    /// Without what these ranges delete.
+    pub fn without(mut self, deleted: Deleted) -> VisibleCursor<C> {
+        self.deleted = deleted;
+        self
     }
 
     /// The cursor below.
@@ -224,6 +237,12 @@ impl<C: EntryCursor> VisibleCursor<C> {
                 skip = false;
                 continue;
             }
+            let gone = self.deleted.at(self.inner.key());
+            if tag.sequence() < gone {
+                self.next_hidden(gone)?;
+                skip = false;
+                continue;
+            }
             if tag.kind() != Kind::Delete {
                 self.state = State::OnEntry;
                 return Ok(true);
@@ -233,6 +252,26 @@ impl<C: EntryCursor> VisibleCursor<C> {
             self.inner.next()?;
         }
         Ok(false)
+    }
+
+    /// On from an entry that a range delete at `gone` hides.
+    fn next_hidden(&mut self, gone: SequenceNumber) -> Result<()> {
+        self.hidden += 1;
+        if self.hidden < STEPS_MAX {
+            return self.inner.next();
+        }
+        self.hidden = 0;
+        self.inner.next_past(self.deleted.span().1, gone)
+    }
+
+    /// Back from an entry that a range delete at `gone` hides.
+    fn prev_hidden(&mut self, gone: SequenceNumber) -> Result<()> {
+        self.hidden += 1;
+        if self.hidden < STEPS_MAX {
+            return self.inner.prev();
+        }
+        self.hidden = 0;
+        self.inner.prev_past(self.deleted.span().0, gone)
     }
 
     /// From a version newer than the snapshot to the first entry that is not such a version of the same key.
@@ -270,15 +309,20 @@ impl<C: EntryCursor> VisibleCursor<C> {
     /// its value is then saved.
     fn newest_visible(&mut self) -> Result<bool> {
         let mut is_put = false;
+        let gone = self.deleted.at(&self.key);
         for _ in 0..STEPS_MAX {
             let tag = self.inner.tag();
-            if tag.sequence() <= self.snapshot {
-                is_put = tag.kind() != Kind::Delete;
-                if is_put {
-                    self.value = self.inner.pin_value();
+            if tag.sequence() < gone {
+                self.prev_hidden(gone)?;
+            } else {
+                if tag.sequence() <= self.snapshot {
+                    is_put = tag.kind() != Kind::Delete;
+                    if is_put {
+                        self.value = self.inner.pin_value();
+                    }
                 }
+                self.inner.prev()?;
             }
-            self.inner.prev()?;
             if !self.inner.valid() || self.inner.key() != &self.key[..] {
                 return Ok(is_put);
             }
@@ -286,7 +330,8 @@ impl<C: EntryCursor> VisibleCursor<C> {
         // A long run: the answer, if there is one, is where a read would find it.
         self.inner.seek(&self.key, Tag::seek(self.snapshot))?;
         if self.inner.valid() && self.inner.key() == &self.key[..] {
-            is_put = self.inner.tag().kind() != Kind::Delete;
+            let tag = self.inner.tag();
+            is_put = tag.kind() != Kind::Delete && tag.sequence() >= gone;
             if is_put {
                 self.value = self.inner.pin_value();
             }
@@ -300,6 +345,7 @@ impl<C: EntryCursor> VisibleCursor<C> {
 mod tests {
     use super::*;
     use crate::base::random::Random;
+    use crate::base::range_deletes::RangeDeletes;
     use crate::version::merge::MergeCursor;
     use crate::version::merge::tests::{Entries, VecCursor, random_key};
     use std::cmp::Reverse;
@@ -334,9 +380,18 @@ mod tests {
                 |random: &mut Random| keys[random.below(keys.len() as u64) as usize].clone();
             let mut dealt = vec![Entries::new(); 3];
             let mut versions = BTreeMap::new();
+            let mut ranges = RangeDeletes::default();
             let hot = any_key(&mut random);
             for sequence in 0..count {
                 let key = if random.one_in(3) { hot.clone() } else { any_key(&mut random) };
+                if seed % 2 == 0 && random.one_in(20) {
+                    let end = any_key(&mut random);
+                    ranges.add(&key, &end, sequence);
+                    for key in keys.iter().filter(|k| **k >= key && (end.is_empty() || **k < end)) {
+                        versions.insert((key.clone(), sequence), (Kind::DeleteRange, vec![]));
+                    }
+                    continue;
+                }
                 let kind = if random.one_in(3) { Kind::Delete } else { Kind::Put };
                 let value = sequence.to_le_bytes().to_vec();
                 let tag = Tag::new(sequence, kind);
@@ -354,12 +409,13 @@ mod tests {
                     if *sequence <= snapshot && is_inside {
                         match kind {
                             Kind::Put => model.insert(key.clone(), value.clone()),
-                            Kind::Delete => model.remove(key),
+                            Kind::Delete | Kind::DeleteRange => model.remove(key),
                         };
                     }
                 }
                 let merge = MergeCursor::new(dealt.iter().cloned().map(VecCursor::new).collect());
-                let mut cursor = VisibleCursor::new(merge, snapshot, lower, upper);
+                let deleted = Deleted::in_tables(ranges.clone(), snapshot);
+                let mut cursor = VisibleCursor::new(merge, snapshot, lower, upper).without(deleted);
                 for _ in 0..80 {
                     let target = if random.one_in(2) {
                         any_key(&mut random)
@@ -406,6 +462,38 @@ mod tests {
         assert!(!cursor.seek(b"n").unwrap());
         assert!(!cursor.seek_for_prev(b"a").unwrap());
         assert!(cursor.inner().steps < 12, "{} steps", cursor.inner().steps);
+    }
+
+    #[test]
+    fn what_a_range_deletes_is_passed_by_a_seek_of_each_source() {
+        let old: Entries = (1000..4000).map(|n| put(&format!("k{n}"), n)).collect();
+        let mut mixed: Entries = (1000..4000).map(|n| put(&format!("k{n}"), n)).collect();
+        mixed.extend([put("k2500", 9000), put("a", 1), put("z", 1)]);
+        for (entries, shown, most) in
+            [(vec![old], vec![], 40), (vec![mixed], vec!["a", "k2500", "z"], 7000)]
+        {
+            let sources = entries.into_iter().map(VecCursor::new).collect();
+            let mut ranges = RangeDeletes::default();
+            ranges.add(b"k", b"l", 8000);
+            let deleted = Deleted::in_tables(ranges, 10_000);
+            let mut cursor =
+                VisibleCursor::new(MergeCursor::new(sources), 10_000, None, None).without(deleted);
+            let mut keys = Vec::new();
+            cursor.seek_to_first().unwrap();
+            while cursor.valid() {
+                keys.push(String::from_utf8(cursor.key().to_vec()).unwrap());
+                cursor.next().unwrap();
+            }
+            assert_eq!(keys, shown);
+            cursor.seek_to_last().unwrap();
+            while cursor.valid() {
+                assert_eq!(keys.pop().unwrap().as_bytes(), cursor.key());
+                cursor.prev().unwrap();
+            }
+            assert!(keys.is_empty());
+            let steps = cursor.inner().sources()[0].steps;
+            assert!(steps < most, "{steps} steps");
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub struct TableInfo {
     pub raw_value_bytes: u64,
     pub smallest: Vec<u8>,
     pub largest: Vec<u8>,
+    pub applied: u64,
 }
 
 pub fn table_info(walk: &mut Walk<'_>) -> TableInfo {
@@ -27,6 +28,8 @@ pub fn table_info(walk: &mut Walk<'_>) -> TableInfo {
     let [sequence_max, raw_key_bytes, raw_value_bytes] = [number(), number(), number()];
     let smallest = body.prefixed().to_vec();
     let largest = body.prefixed().to_vec();
+    // Tables of the first release end here.
+    let applied = if body.at == body.bytes.len() { 0 } else { body.varint() };
     body.end();
     TableInfo {
         table_id,
@@ -40,6 +43,7 @@ pub fn table_info(walk: &mut Walk<'_>) -> TableInfo {
         raw_value_bytes,
         smallest,
         largest,
+        applied,
     }
 }
 

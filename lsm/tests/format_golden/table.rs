@@ -248,6 +248,8 @@ pub fn table(keyspace: u64, expected: &TableInfo, bytes: &[u8], met: &mut Met) -
         raw_value_bytes: entries.iter().map(|entry| entry.value.len() as u64).sum(),
         smallest: keys[0].to_vec(),
         largest: keys[keys.len() - 1].to_vec(),
+        // Nothing in the entries tells.
+        applied: expected.applied,
     };
     assert_eq!(found, *expected);
     assert_eq!(TableInfo { file_bytes: found.tail_offset, ..found }, properties.info);

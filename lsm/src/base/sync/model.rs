@@ -24,6 +24,24 @@ pub struct Mutex<T> {
     body: body::Mutex<T>,
 }
 
+/// A lock for many readers or one writer; to a model every holder is alone.
+#[derive(Debug, Default)]
+pub struct RwLock<T> {
+    alone: Mutex<T>,
+}
+
+impl<T> RwLock<T> {
+    /// Waits for the right to read.
+    pub fn read(&self) -> MutexGuard<'_, T> {
+        self.alone.lock()
+    }
+
+    /// Waits for the right to write.
+    pub fn write(&self) -> MutexGuard<'_, T> {
+        self.alone.lock()
+    }
+}
+
 /// The right to the value of a [`Mutex`].
 pub struct MutexGuard<'a, T> {
     mutex: &'a Mutex<T>,

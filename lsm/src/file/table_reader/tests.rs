@@ -33,6 +33,7 @@ pub(crate) fn spec(compression: Compression, filter: FilterPolicy) -> TableSpec 
         filter,
         keyspace: KeyspaceId(0),
         level: 1,
+        applied: 0,
     }
 }
 

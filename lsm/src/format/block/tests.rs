@@ -37,7 +37,7 @@ fn random_entries(random: &mut Random, count: usize, versions: u64) -> Entries {
             let longest = if random.one_in(30) { 5000 } else { 40 };
             let length = match kind {
                 Kind::Delete => 0,
-                Kind::Put => random.below(longest),
+                _ => random.below(longest),
             };
             let value = (0..length).map(|_| random.next_u64() as u8).collect();
             entries.push((key.clone(), Tag::new(sequence, kind), value));

@@ -238,6 +238,7 @@ fn replace_table(
         keyspace: KeyspaceId(0),
         level: 1,
         direct: false,
+        applied: 0,
     };
     let mut writer = TableWriter::create(&disk, &name::table(&directory, number), spec)?;
     writer.set_flat_index_max(FLAT_INDEX_BYTES_MAX);
