@@ -23,6 +23,7 @@
 //! | --- | --- |
 //! | open, close, make keyspaces | [`Db`], [`Options`], [`KeyspaceOptions`] |
 //! | put, get, delete, delete a range | [`Db`] for the default keyspace, [`Keyspace`] for any |
+//! | add to a value without reading it | [`Keyspace::merge`], [`MergeOperator`], [`Counter`] |
 //! | several writes or none | [`WriteBatch`], [`Db::write`] |
 //! | sorted reads, both ways | [`Cursor`], [`Keyspace::range`], [`Keyspace::prefix`] |
 //! | many keys at once | [`Keyspace::multi_get`], [`Keyspace::multi_get_async`] |
@@ -64,6 +65,7 @@ pub mod version;
 
 pub use base::error::{Error, Result};
 pub use base::limits;
+pub use base::merge::{Append, Counter, MergeOperator, SetUnion};
 pub use base::options::{
     Compression, Durability, FilterPolicy, IoChoice, KeyspaceOptions, Options,
 };

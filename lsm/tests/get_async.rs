@@ -13,7 +13,8 @@ use treering_lsm::io::posix::PosixDisk;
 use treering_lsm::io::sim::{Fault, SimDisk};
 use treering_lsm::io::uring::UringDisk;
 use treering_lsm::{
-    Background, Db, Environment, Error, GetFuture, IoChoice, Options, ReadOptions, WriteOptions,
+    Append, Background, Db, Environment, Error, GetFuture, IoChoice, KeyspaceOptions, Options,
+    ReadOptions, WriteOptions,
 };
 
 const KEYS: u32 = 20_000;
@@ -54,6 +55,46 @@ fn fill(db: &Db) {
 
 fn expected(number: u32) -> Option<Vec<u8>> {
     (number.is_multiple_of(2) && !number.is_multiple_of(10)).then(|| value(number))
+}
+
+/// Values that are made of a put and operands in other tables, none of them cached.
+#[test]
+fn operands_and_what_they_are_for_are_read_one_after_the_other() {
+    for disk in bodies() {
+        let directory = tempfile::tempdir().unwrap();
+        let db = Db::open_in(environment(disk), directory.path(), options(false)).unwrap();
+        let mut text = KeyspaceOptions::default();
+        text.merge_operator = Some(Append::NAME.to_owned());
+        text.level0_tables = 64;
+        let text = db.create_keyspace("text", text).unwrap();
+        for round in 0..4u8 {
+            for number in 0..2000 {
+                if round == 0 && number % 2 == 0 {
+                    text.put(&key(number), &value(number)).unwrap();
+                } else if round > 0 {
+                    text.merge(&key(number), &[b'a' + round; 100]).unwrap();
+                }
+            }
+            db.flush().unwrap();
+        }
+        let range = &key(500)[..]..&key(600)[..];
+        text.delete_range(range.clone()).unwrap();
+        text.merge(&key(550), b"new").unwrap();
+        let cold = ReadOptions { fill_cache: false, ..ReadOptions::default() };
+        let futures = (0..2000).map(|number| text.get_async(&key(number), &cold)).collect();
+        for (number, found) in wait_for_all(futures).into_iter().enumerate() {
+            let number = number as u32;
+            let mut expected = if number.is_multiple_of(2) { value(number) } else { Vec::new() };
+            (1..4).for_each(|round| expected.extend([b'a' + round; 100]));
+            let expected = match number {
+                550 => Some(b"new".to_vec()),
+                500..600 => None,
+                _ => Some(expected),
+            };
+            assert_eq!(found.unwrap(), expected, "{number}");
+            assert_eq!(text.get(&key(number)).unwrap().as_deref(), expected.as_deref());
+        }
+    }
 }
 
 fn bodies() -> Vec<Arc<dyn Disk>> {

@@ -45,6 +45,7 @@ fn run(data: &[u8]) {
         let pushed = match operation.kind {
             Kind::Put => builder.push_put(operation.keyspace, operation.key, operation.value),
             Kind::Delete => builder.push_delete(operation.keyspace, operation.key),
+            Kind::Merge => builder.push_merge(operation.keyspace, operation.key, operation.value),
             Kind::DeleteRange => {
                 builder.push_delete_range(operation.keyspace, operation.key, operation.value)
             }
@@ -63,6 +64,7 @@ fn seeds() -> Vec<Vec<u8>> {
         let keyspace = KeyspaceId(1 << (i * 8));
         builder.push_put(keyspace, &vec![b'k'; length], &vec![b'v'; length - 1]).expect("short");
         builder.push_delete(keyspace, &vec![b'd'; length]).expect("short");
+        builder.push_merge(keyspace, &vec![b'm'; length], &vec![b'v'; length - 1]).expect("short");
         let end = vec![b'd'; if i % 2 == 0 { 0 } else { length + 1 }];
         builder.push_delete_range(keyspace, &vec![b'd'; length], &end).expect("short");
         seeds.push([&[builder.len() as u8], builder.bytes()].concat());

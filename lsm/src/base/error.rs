@@ -129,6 +129,19 @@ pub enum Error {
         /// A key that the transaction relies on and that was changed.
         key: Vec<u8>,
     },
+    /// A merge operator could not make a value of what was written to a key. Nothing is lost: put or delete the key, or mend the operator.
+    #[error(
+        "merge operator {operator:?} failed on key {}: {detail}; put or delete the key, or open with a mended operator",
+        key.escape_ascii()
+    )]
+    Merge {
+        /// Name of the operator.
+        operator: String,
+        /// The key.
+        key: Vec<u8>,
+        /// What it says.
+        detail: String,
+    },
     /// The database was closed.
     #[error("the database is closed; open it again")]
     Closed,

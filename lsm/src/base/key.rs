@@ -27,6 +27,8 @@ pub enum Kind {
     Put = 1,
     /// All keys from this one to before the one in the value are gone. In batches only: memtables and manifest keep ranges by themselves.
     DeleteRange = 2,
+    /// An operand for the value before it; see `base/merge.rs`.
+    Merge = 3,
 }
 
 impl Kind {
@@ -37,6 +39,7 @@ impl Kind {
             0 => Some(Kind::Delete),
             1 => Some(Kind::Put),
             2 => Some(Kind::DeleteRange),
+            3 => Some(Kind::Merge),
             _ => None,
         }
     }
@@ -85,7 +88,11 @@ impl Tag {
     /// byte reads as `Put`.
     #[inline]
     pub fn kind(self) -> Kind {
-        if self.0 as u8 == Kind::Delete as u8 { Kind::Delete } else { Kind::Put }
+        match self.0 as u8 {
+            0 => Kind::Delete,
+            3 => Kind::Merge,
+            _ => Kind::Put,
+        }
     }
 }
 

@@ -8,6 +8,7 @@ pub mod error;
 pub mod hash;
 pub mod key;
 pub mod limits;
+pub mod merge;
 pub mod options;
 pub mod planted;
 pub(crate) mod prefetch;

@@ -2,6 +2,8 @@
 
 use crate::base::error::{Error, Result};
 use crate::base::limits::LEVEL_COUNT;
+use crate::base::merge::MergeOperator;
+use std::sync::Arc;
 
 /// What `Ok` means for a write. See DURABILITY.md.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -80,6 +82,9 @@ pub struct Options {
     /// Read and write tables with O_DIRECT, past the page cache. Default false. With it, `memory_limit` bounds all the memory that the
     /// database uses, the kernel's included, and compaction pushes nobody's pages out; without it the page cache is a second cache.
     pub direct_io: bool,
+    /// Merge operators beside those that are supplied ([`Counter`](crate::Counter), [`Append`](crate::Append),
+    /// [`SetUnion`](crate::SetUnion)). Every one that a keyspace of the database names must be here.
+    pub merge_operators: Vec<Arc<dyn MergeOperator>>,
     /// Options of the default keyspace, used when the database is made.
     pub default_keyspace: KeyspaceOptions,
 }
@@ -95,11 +100,14 @@ impl Default for Options {
             background_jobs: None,
             io: IoChoice::Auto,
             direct_io: false,
+            merge_operators: Vec::new(),
             default_keyspace: KeyspaceOptions::default(),
         }
     }
 }
 
+/// Longest name of a merge operator in bytes.
+pub const OPERATOR_NAME_BYTES_MAX: usize = 256;
 /// Smallest memtable in bytes.
 pub const WRITE_BUFFER_BYTES_MIN: u64 = 16 << 10;
 /// Largest memtable in bytes.
@@ -179,6 +187,8 @@ pub struct KeyspaceOptions {
     pub level_fanout: u32,
     /// L0 tables that start a compaction. Default 4, 1 to 64.
     pub level0_tables: u32,
+    /// Name of the operator that [`Keyspace::merge`](crate::Keyspace::merge) uses. Default none: merges are refused.
+    pub merge_operator: Option<String>,
 }
 
 impl Default for KeyspaceOptions {
@@ -193,6 +203,7 @@ impl Default for KeyspaceOptions {
             level_base_bytes: 256 << 20,
             level_fanout: 10,
             level0_tables: 4,
+            merge_operator: None,
         }
     }
 }
@@ -219,6 +230,12 @@ impl KeyspaceOptions {
         check(self.level_base_bytes >= 16 << 10, "level_base_bytes", "at least 16 KiB needed")?;
         check((2..=100).contains(&self.level_fanout), "level_fanout", "2 to 100 possible")?;
         check((1..=64).contains(&self.level0_tables), "level0_tables", "1 to 64 possible")?;
+        let name_bytes = self.merge_operator.as_ref().map_or(1, String::len);
+        check(
+            (1..=OPERATOR_NAME_BYTES_MAX).contains(&name_bytes),
+            "merge_operator",
+            "a name of 1 to 256 bytes possible",
+        )?;
         match self.filter {
             FilterPolicy::None => Ok(()),
             FilterPolicy::Blocked { bits } | FilterPolicy::Standard { bits } => {

@@ -240,7 +240,7 @@ impl Engine {
     fn flush_generation(&self, frozen: &Frozen) -> Result<()> {
         let keyspaces: Vec<_> = {
             let versions = self.versions.lock();
-            versions.keyspaces().iter().map(|keyspace| keyspace.record.clone()).collect()
+            versions.keyspaces().to_vec()
         };
         let mut edit = VersionEdit::default();
         let mut done: Vec<(KeyspaceId, LevelWork)> = Vec::new();
@@ -249,8 +249,11 @@ impl Engine {
         {
             let clock = &self.environment.clock;
             let (started, cpu_before) = (clock.now(), clock.thread_cpu());
-            let options = &keyspaces[id.0 as usize].options;
-            let flushed = flush(&self.jobs, id, options, memtable, self.snapshots.list());
+            let keyspace = &keyspaces[id.0 as usize];
+            let (options, operator) =
+                (&keyspace.record.options, keyspace.shape.operator().cloned());
+            let snapshots = self.snapshots.list();
+            let flushed = flush(&self.jobs, id, options, operator, memtable, snapshots);
             let Flushed { tables, range_deletes, mut work } =
                 flushed.inspect_err(|_| self.remove_tables(&edit))?;
             work.time = clock.now() - started;

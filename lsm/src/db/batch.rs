@@ -43,6 +43,16 @@ impl WriteBatch {
         self.operations.push_delete(keyspace.id(), key)
     }
 
+    /// Adds a merge: `operand` is added to the value of `key`, as by [`Keyspace::merge_with`].
+    ///
+    /// # Errors
+    /// As [`WriteBatch::put`]; [`Error::InvalidOption`](crate::Error::InvalidOption) for a keyspace without a merge operator.
+    pub fn merge(&mut self, keyspace: &Keyspace, key: &[u8], operand: &[u8]) -> Result<()> {
+        self.adopt(keyspace)?;
+        keyspace.handle.engine.check_mergeable(keyspace.id())?;
+        self.operations.push_merge(keyspace.id(), key, operand)
+    }
+
     /// Adds the removal of all keys of a range, those included that earlier operations of the batch put there. An empty range adds nothing.
     ///
     /// # Errors

@@ -25,17 +25,23 @@ use crate::mem::memtable::Memtable;
 use std::sync::Arc;
 
 impl Engine {
-    /// Writes one put (`Some`) or delete (`None`).
+    /// Writes one put, delete or merge.
+    #[inline]
     pub(crate) fn write_one(
         &self,
+        kind: Kind,
         keyspace: KeyspaceId,
         key: &[u8],
-        value: Option<&[u8]>,
+        value: &[u8],
         durability: Durability,
     ) -> Result<()> {
-        let (kind, header, value) = match value {
-            Some(value) => (Kind::Put, OperationHeader::put(keyspace, key, value)?, value),
-            None => (Kind::Delete, OperationHeader::delete(keyspace, key)?, &[][..]),
+        let header = match kind {
+            Kind::Merge => {
+                self.check_mergeable(keyspace)?;
+                OperationHeader::merge(keyspace, key, value)?
+            }
+            Kind::Delete => OperationHeader::delete(keyspace, key)?,
+            _ => OperationHeader::put(keyspace, key, value)?,
         };
         let parts = [header.bytes(), key, value];
         let cost = Memtable::cost(key.len(), value.len());
@@ -49,6 +55,19 @@ impl Engine {
                 apply(generation, keyspace, key, Tag::new(sequence, kind), value)
             },
         )
+    }
+
+    /// `Ok` if the keyspace has a merge operator.
+    pub(crate) fn check_mergeable(&self, keyspace: KeyspaceId) -> Result<()> {
+        let view = self.current.view();
+        if view.shape(keyspace).is_some_and(|shape| shape.operator().is_some()) {
+            return Ok(());
+        }
+        let detail = format!(
+            "keyspace {:?} has none; name one when it is made, as in KeyspaceOptions::merge_operator",
+            self.keyspace_name(keyspace)
+        );
+        Err(Error::invalid_option("merge_operator", detail))
     }
 
     /// Deletes the keys from `start` to before `end`, without end if that is empty.

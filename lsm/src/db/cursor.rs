@@ -1,7 +1,7 @@
 //! Cursors and ranges: sorted reads over memtables and tables as of one moment.
 
 use crate::base::error::{Error, Result};
-use crate::base::key::{KeyspaceId, SequenceNumber};
+use crate::base::key::KeyspaceId;
 use crate::base::slice::PinnedSlice;
 use crate::db::engine::Engine;
 use crate::db::keyspace::{Keyspace, ReadOptions};
@@ -30,8 +30,15 @@ impl Engine {
         };
         let sources = sources(&view, keyspace, options)?;
         let deleted = Deleted::of(&view, keyspace, sequence);
+        let operator = view.shape(keyspace).and_then(|shape| shape.operator().cloned());
         let origin = Origin { engine: Arc::downgrade(self), keyspace, options: options.clone() };
-        Ok(Cursor::new(sources, sequence, deleted, origin))
+        let inner = VisibleCursor::new(
+            MergeCursor::new(sources),
+            sequence,
+            options.lower_bound.clone(),
+            options.upper_bound.clone(),
+        );
+        Ok(Cursor { inner: inner.without(deleted).merging(operator), origin })
     }
 }
 
@@ -104,19 +111,6 @@ struct Origin {
 }
 
 impl Cursor {
-    fn new(
-        sources: Vec<Source>,
-        sequence: SequenceNumber,
-        deleted: Deleted,
-        origin: Origin,
-    ) -> Cursor {
-        let merged = MergeCursor::new(sources);
-        let options = &origin.options;
-        let (lower, upper) = (options.lower_bound.clone(), options.upper_bound.clone());
-        let inner = VisibleCursor::new(merged, sequence, lower, upper).without(deleted);
-        Cursor { inner, origin }
-    }
-
     /// Lets go of the memtables and tables that the cursor keeps alive, and goes on with those of now: for cursors that live long.
     ///
     /// A cursor without a snapshot sees the newest state from then on, one with a snapshot what it saw before. It stays on its key,

@@ -134,6 +134,7 @@ impl Db {
             memtables = versions.keyspaces().len() + 1;
             MutexGuard::unlocked(&mut versions, || engine.add_memtables(memtables))?;
         }
+        versions.operators().find(options.merge_operator.as_deref())?;
         if versions.keyspace(name).is_some() {
             return Err(Error::KeyspaceExists { name: name.to_owned() });
         }
@@ -168,6 +169,11 @@ impl Db {
     #[inline]
     pub fn delete(&self, key: &[u8]) -> Result<()> {
         self.default.delete(key)
+    }
+
+    /// [`Keyspace::merge`] on the default keyspace.
+    pub fn merge(&self, key: &[u8], operand: &[u8]) -> Result<()> {
+        self.default.merge(key, operand)
     }
 
     /// [`Keyspace::delete_range`] on the default keyspace.

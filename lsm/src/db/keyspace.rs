@@ -1,7 +1,7 @@
 //! A keyspace: a named, separately sorted map inside a database, with options of its own.
 
 use crate::base::error::{Error, Result};
-use crate::base::key::{KeyspaceId, SequenceNumber};
+use crate::base::key::{KeyspaceId, Kind, SequenceNumber};
 use crate::base::options::Durability;
 use crate::base::slice::PinnedSlice;
 use crate::db::cursor::{Cursor, Range};
@@ -100,7 +100,7 @@ impl Keyspace {
     /// About a third of a microsecond for small values without sync; a device write with [`Durability::Sync`], shared with all concurrent ones.
     #[inline]
     pub fn put_with(&self, key: &[u8], value: &[u8], options: &WriteOptions) -> Result<()> {
-        self.handle.engine.write_one(self.id, key, Some(value), self.durability(options))
+        self.handle.engine.write_one(Kind::Put, self.id, key, value, self.durability(options))
     }
 
     /// Removes `key`, if it is there, with the default durability. Errors as [`Keyspace::put_with`].
@@ -111,7 +111,7 @@ impl Keyspace {
     /// Removes `key`, if it is there. Errors as [`Keyspace::put_with`].
     #[inline]
     pub fn delete_with(&self, key: &[u8], options: &WriteOptions) -> Result<()> {
-        self.handle.engine.write_one(self.id, key, None, self.durability(options))
+        self.handle.engine.write_one(Kind::Delete, self.id, key, &[], self.durability(options))
     }
 
     /// The newest value of `key`. See [`Keyspace::get_with`].
@@ -307,6 +307,24 @@ impl Keyspace {
         options.lower_bound = Some(prefix.to_vec());
         options.upper_bound = prefix_end(prefix);
         Range::new(self, options)
+    }
+
+    /// Adds `operand` to the value of `key`, with the default durability. See [`Keyspace::merge_with`].
+    pub fn merge(&self, key: &[u8], operand: &[u8]) -> Result<()> {
+        self.merge_with(key, operand, &WriteOptions::default())
+    }
+
+    /// Adds `operand` to the value of `key` as the keyspace's [merge operator](crate::MergeOperator) does it, without reading the value.
+    ///
+    /// # Errors
+    /// As [`Keyspace::put_with`]; [`Error::InvalidOption`](crate::Error::InvalidOption) for a keyspace without an operator. Whether the
+    /// operator can do it shows when the key is read: [`Error::Merge`](crate::Error::Merge).
+    ///
+    /// # Cost
+    /// That of a put. A read of the key puts together all operands since its last put; flushes and compactions make them one.
+    #[inline]
+    pub fn merge_with(&self, key: &[u8], operand: &[u8], options: &WriteOptions) -> Result<()> {
+        self.handle.engine.write_one(Kind::Merge, self.id, key, operand, self.durability(options))
     }
 
     /// Removes all keys of a range at once, with the default durability. See [`Keyspace::delete_range_with`].

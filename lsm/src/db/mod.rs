@@ -11,6 +11,7 @@ mod database;
 mod engine;
 mod environment;
 mod estimate;
+mod gather;
 mod get_future;
 mod health;
 mod keyspace;

@@ -14,6 +14,7 @@
 use crate::base::error::{Error, Result};
 use crate::base::key::{FileNumber, KeyspaceId, SEQUENCE_MAX, SequenceNumber};
 use crate::base::limits::{NUMBER_MAX, NUMBER_SHARE_MAX};
+use crate::base::merge::MergeOperators;
 use crate::base::options::{IoChoice, MEMTABLE_COUNT_MAX, Options};
 use crate::base::planted::{Bug, planted};
 use crate::base::sync::Mutex;
@@ -42,7 +43,7 @@ use crate::mem::budget::{MemoryBudget, Use};
 use crate::mem::cache::BlockCache;
 use crate::mem::generation::Generation;
 use crate::mem::memtable::Memtable;
-use crate::version::set::VersionSet;
+use crate::version::set::{KeyspaceState, VersionSet};
 use crate::version::table::TableContext;
 use crate::version::view::{Current, View};
 use std::collections::HashSet;
@@ -62,6 +63,7 @@ pub(crate) fn open(
     options: Options,
 ) -> Result<Arc<Engine>> {
     options.validate()?;
+    let operators = MergeOperators::with(&options.merge_operators)?;
     let disk = Arc::clone(&environment.disk);
     let found = look(&disk, directory)?;
     match found {
@@ -77,6 +79,7 @@ pub(crate) fn open(
             return Err(Error::NotADatabase { path: directory.to_owned(), detail });
         }
         Found::Nothing => {
+            operators.find(options.default_keyspace.merge_operator.as_deref())?;
             disk.create_directory(directory).map_err(|e| Error::io("create", directory, e))?;
         }
         Found::Database => {}
@@ -100,6 +103,7 @@ pub(crate) fn open(
             (VersionSet::new(Arc::clone(&tables), record), true)
         }
     };
+    versions.use_operators(operators)?;
     check_tables(&disk, directory, &versions)?;
     let arenas =
         ArenaPool::new(options.write_buffer_bytes() as usize, MEMTABLE_COUNT_MAX as usize - 1);
@@ -370,7 +374,7 @@ struct Replay<'a> {
     jobs: &'a JobContext,
     arenas: &'a Arc<ArenaPool>,
     memtable_bytes: usize,
-    keyspaces: Vec<KeyspaceRecord>,
+    keyspaces: Vec<KeyspaceState>,
     generation: Option<Generation>,
     edit: VersionEdit,
     last_sequence: SequenceNumber,
@@ -383,8 +387,7 @@ impl<'a> Replay<'a> {
         memtable_bytes: usize,
         versions: &VersionSet,
     ) -> Replay<'a> {
-        let keyspaces =
-            versions.keyspaces().iter().map(|keyspace| keyspace.record.clone()).collect();
+        let keyspaces = versions.keyspaces().to_vec();
         let edit = VersionEdit::default();
         Replay { jobs, arenas, memtable_bytes, keyspaces, generation: None, edit, last_sequence: 0 }
     }
@@ -435,9 +438,11 @@ impl<'a> Replay<'a> {
     fn flush(&mut self) -> Result<()> {
         let Some(generation) = self.generation.take() else { return Ok(()) };
         for (id, memtable) in generation.memtables().filter(|(_, memtable)| !memtable.is_empty()) {
-            let options = &self.keyspaces[id.0 as usize].options;
+            let keyspace = &self.keyspaces[id.0 as usize];
+            let (options, operator) =
+                (&keyspace.record.options, keyspace.shape.operator().cloned());
             let Flushed { tables, range_deletes, .. } =
-                flush(self.jobs, id, options, memtable, Vec::new())?;
+                flush(self.jobs, id, options, operator, memtable, Vec::new())?;
             self.edit.range_deletes.extend(range_deletes.into_iter().map(|range| (id, range)));
             self.edit.added.extend(tables.into_iter().map(|info| (id, 0, info)));
         }

@@ -45,10 +45,7 @@ const BELL: u64 = u64::MAX;
 /// A get whose block must be read.
 #[derive(Debug)]
 struct ColdGet {
-    keyspace: KeyspaceId,
     key: Box<[u8]>,
-    hash: u64,
-    sequence: SequenceNumber,
     fill_cache: bool,
     view: Arc<View>,
     progress: Progress,
@@ -62,18 +59,7 @@ impl ColdGet {
     /// Takes the block that was read and goes on; gives itself back if it wants another one.
     fn go_on(mut self, completion: Completion) -> Option<ColdGet> {
         let block = self.reader.admit(self.handle, completion, self.fill_cache);
-        let looked = block.and_then(|block| {
-            match TableReader::find(&block, &self.key, self.hash, self.sequence)? {
-                Some(found) => Ok(self.progress.found(found)),
-                None => self.progress.look(
-                    &self.view,
-                    self.keyspace,
-                    &self.key,
-                    self.hash,
-                    self.sequence,
-                ),
-            }
-        });
+        let looked = block.and_then(|block| self.progress.take(&block, &self.view, &self.key));
         match looked {
             Ok(Looked::Known(found)) => self.promise.keep(Ok(found)),
             Err(error) => self.promise.keep(Err(error)),
@@ -312,18 +298,14 @@ impl Engine {
     ) -> Result<GetFuture> {
         self.health.check_open()?;
         let (view, sequence) = self.current.read(snapshot);
-        let hash = key_hash(key);
-        let mut progress = Progress::default();
-        let (reader, handle) = match progress.look(&view, keyspace, key, hash, sequence)? {
+        let mut progress = Progress::new(keyspace, key_hash(key), sequence);
+        let (reader, handle) = match progress.look(&view, key)? {
             Looked::Known(found) => return Ok(GetFuture::known(Ok(found))),
             Looked::Wants(reader, handle) => (reader, handle),
         };
         let (future, promise) = GetFuture::promised();
         let get = ColdGet {
-            keyspace,
             key: key.into(),
-            hash,
-            sequence,
             fill_cache: options.fill_cache,
             view: Arc::clone(&view),
             progress,

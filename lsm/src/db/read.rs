@@ -6,11 +6,12 @@
 
 use crate::base::error::{Error, Result};
 use crate::base::hash::key_hash;
-use crate::base::key::{KeyspaceId, Kind, SequenceNumber, Tag};
+use crate::base::key::{KeyspaceId, SequenceNumber};
 use crate::base::limits::LEVEL_COUNT;
 use crate::base::slice::PinnedSlice;
 use crate::db::block_reads::{Answer, BlockReads};
 use crate::db::engine::Engine;
+use crate::db::gather::{Base, Gather};
 use crate::file::table_reader::{BlockHandle, TableReader};
 use crate::format::block::Block;
 use crate::version::shape::Shape;
@@ -44,23 +45,24 @@ impl Engine {
         self.health.check_open()?;
         let (view, sequence) = self.current.read(snapshot);
         let hash = key_hash(key);
-        let deleted = view.deleted(keyspace, key, sequence);
-        if let Some(found) = get_from_memory(&view, keyspace, key, hash, sequence, deleted) {
-            return Ok(found);
-        }
+        let mut gather = Gather::new(sequence, view.deleted(keyspace, key, sequence));
         let Some(shape) = view.shape(keyspace) else { return Ok(None) };
-        let mut candidates = Candidates::new(shape, key, deleted);
+        if let Some(base) = look_in_memory(&view, keyspace, key, hash, &mut gather)? {
+            return gather.end(shape.operator(), key, base);
+        }
+        let mut candidates = Candidates::new(shape, key, gather.deleted());
         loop {
             let readers = candidates.next_group(hash)?;
             for reader in readers.iter() {
                 if reader.may_contain(hash)
-                    && let Some((tag, value)) = reader.get(key, hash, sequence, fill_cache)?
+                    && let Some(base) =
+                        gather.take(|bound| reader.get(key, hash, bound, fill_cache))?
                 {
-                    return Ok(value_of(tag, value, deleted));
+                    return gather.end(shape.operator(), key, base);
                 }
             }
             if candidates.done() {
-                return Ok(None);
+                return gather.end(shape.operator(), key, None);
             }
         }
     }
@@ -107,24 +109,32 @@ impl Engine {
             return keys.iter().map(|_| Err(closed.clone())).collect();
         }
         let (view, sequence) = self.current.read(snapshot);
-        let shape = view.shape(keyspace);
         let mut results: Vec<Result<Option<PinnedSlice>>> = keys.iter().map(|_| Ok(None)).collect();
         let hashes: Vec<u64> = keys.iter().map(|key| key_hash(key)).collect();
         for &hash in &hashes {
             view.generations().for_each(|generation| generation.prefetch(keyspace, hash));
         }
         let mut searches: Vec<Search<'_>> = Vec::with_capacity(keys.len());
+        let Some(shape) = view.shape(keyspace) else { return results };
         for (index, (key, &hash)) in keys.iter().zip(&hashes).enumerate() {
-            let deleted = view.deleted(keyspace, key, sequence);
-            match get_from_memory(&view, keyspace, key, hash, sequence, deleted) {
-                Some(found) => results[index] = Ok(found),
-                None => searches.extend(shape.map(|shape| {
-                    let candidates = Candidates::new(shape, key, deleted);
-                    Search { index, key, hash, candidates, step: Step::Choose }
-                })),
+            let mut gather = Gather::new(sequence, view.deleted(keyspace, key, sequence));
+            match look_in_memory(&view, keyspace, key, hash, &mut gather) {
+                Ok(Some(base)) => results[index] = gather.end(shape.operator(), key, base),
+                Ok(None) => {
+                    let candidates = Candidates::new(shape, key, gather.deleted());
+                    searches.push(Search {
+                        index,
+                        key,
+                        hash,
+                        candidates,
+                        gather,
+                        step: Step::Choose,
+                    });
+                }
+                Err(error) => results[index] = Err(error),
             }
         }
-        self.search_tables(&mut searches, sequence, fill_cache, &mut results);
+        self.search_tables(&mut searches, fill_cache, &mut results);
         results
     }
 
@@ -133,14 +143,13 @@ impl Engine {
     fn search_tables(
         &self,
         searches: &mut [Search<'_>],
-        sequence: SequenceNumber,
         fill_cache: bool,
         results: &mut [Result<Option<PinnedSlice>>],
     ) {
         let mut reads: Option<BlockReads> = None;
         for first in (0..searches.len()).step_by(STRIDE) {
             let stride = first..searches.len().min(first + STRIDE);
-            advance_together(&mut searches[stride.clone()], sequence, results);
+            advance_together(&mut searches[stride.clone()], results);
             for at in stride {
                 let Some((reader, handle)) = searches[at].wanted() else { continue };
                 reads
@@ -150,12 +159,12 @@ impl Engine {
             // What has come meanwhile, so that a call with very many keys does not hold all their buffers at once.
             let Some(reads) = &mut reads else { continue };
             while let Some(answer) = reads.take_ready() {
-                take_answer(answer, searches, reads, sequence, fill_cache, results);
+                take_answer(answer, searches, reads, fill_cache, results);
             }
         }
         let Some(mut reads) = reads else { return };
         while let Some(answer) = reads.wait() {
-            take_answer(answer, searches, &mut reads, sequence, fill_cache, results);
+            take_answer(answer, searches, &mut reads, fill_cache, results);
         }
     }
 }
@@ -165,7 +174,6 @@ fn take_answer(
     answer: Answer,
     searches: &mut [Search<'_>],
     reads: &mut BlockReads,
-    sequence: SequenceNumber,
     fill_cache: bool,
     results: &mut [Result<Option<PinnedSlice>>],
 ) {
@@ -175,50 +183,33 @@ fn take_answer(
     reads.done(reader, handle);
     for at in waiters {
         let search = &mut searches[at];
-        let found = block.as_ref().map_err(Error::clone);
-        let found =
-            found.and_then(|block| TableReader::find(block, search.key, search.hash, sequence));
-        search.take(found, results);
-        advance_together(std::slice::from_mut(search), sequence, results);
+        search.take(block.as_ref().map_err(Error::clone), results);
+        advance_together(std::slice::from_mut(search), results);
         if let Some((reader, handle)) = search.wanted() {
             reads.want(reader, handle, at);
         }
     }
 }
 
-/// `Some` if a memtable decides: a value, or a tombstone (`Some(None)`). What is older than `deleted` is gone.
+/// `Some` if a memtable decides.
 #[inline]
-fn get_from_memory(
+fn look_in_memory(
     view: &View,
     keyspace: KeyspaceId,
     key: &[u8],
     hash: u64,
-    sequence: SequenceNumber,
-    deleted: SequenceNumber,
-) -> Option<Option<PinnedSlice>> {
+    gather: &mut Gather,
+) -> Result<Option<Base>> {
     for generation in view.generations() {
         if !generation.may_hold(keyspace, hash) {
             continue;
         }
         let Some(memtable) = generation.memtable(keyspace) else { continue };
-        if let Some((tag, value)) = memtable.get(key, sequence) {
-            // SAFETY: the bytes live in the memtable's arena, where entries never change, until the last Arc goes.
-            let pin = || unsafe { PinnedSlice::new(memtable.clone(), value) };
-            return Some(is_value(tag, deleted).then(pin));
+        if let Some(base) = gather.take_memtable(memtable, key)? {
+            return Ok(Some(base));
         }
     }
-    None
-}
-
-/// True for a value that no range delete at `deleted` has taken away.
-#[inline]
-fn is_value(tag: Tag, deleted: SequenceNumber) -> bool {
-    tag.kind() == Kind::Put && tag.sequence() >= deleted
-}
-
-#[inline]
-fn value_of(tag: Tag, value: PinnedSlice, deleted: SequenceNumber) -> Option<PinnedSlice> {
-    is_value(tag, deleted).then_some(value)
+    Ok(None)
 }
 
 /// Where a search through memory and cached blocks has come to.
@@ -231,46 +222,48 @@ pub(crate) enum Looked {
 }
 
 /// A search that can be left and taken up again, as long as its view is held.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Progress {
-    /// The memtables have been asked; then the next table to look at.
-    begun: bool,
+    keyspace: KeyspaceId,
+    hash: u64,
+    /// What has been met; `None` before the memtables have been asked.
+    gather: Option<Gather>,
+    sequence: SequenceNumber,
+    /// The next table to look at.
     level: usize,
     index: usize,
-    /// The newest range delete over the key.
-    deleted: SequenceNumber,
 }
 
 impl Progress {
-    /// The end of a search that met a version.
-    pub(crate) fn found(&self, (tag, value): (Tag, PinnedSlice)) -> Looked {
-        Looked::Known(value_of(tag, value, self.deleted))
+    /// A search that has not begun.
+    pub(crate) fn new(keyspace: KeyspaceId, hash: u64, sequence: SequenceNumber) -> Progress {
+        Progress { keyspace, hash, gather: None, sequence, level: 0, index: 0 }
     }
 
     /// Goes on until the key is decided or a block is wanted that is not cached.
     ///
     /// # Errors
-    /// Those of opening a table, or of a partition of its index, which is read here and now.
-    pub(crate) fn look(
-        &mut self,
-        view: &View,
-        keyspace: KeyspaceId,
-        key: &[u8],
-        hash: u64,
-        sequence: SequenceNumber,
-    ) -> Result<Looked> {
-        if !std::mem::replace(&mut self.begun, true) {
-            self.deleted = view.deleted(keyspace, key, sequence);
-            let found = get_from_memory(view, keyspace, key, hash, sequence, self.deleted);
-            if let Some(found) = found {
-                return Ok(Looked::Known(found));
-            }
-        }
+    /// Those of opening a table, or of a partition of its index, which is read here and now; of a merge operator.
+    pub(crate) fn look(&mut self, view: &View, key: &[u8]) -> Result<Looked> {
+        let (keyspace, hash) = (self.keyspace, self.hash);
         let Some(shape) = view.shape(keyspace) else { return Ok(Looked::Known(None)) };
-        let Progress { level, index, deleted, .. } = *self;
+        let gather = match &mut self.gather {
+            Some(gather) => gather,
+            none => {
+                let deleted = view.deleted(keyspace, key, self.sequence);
+                let gather = none.insert(Gather::new(self.sequence, deleted));
+                if let Some(base) = look_in_memory(view, keyspace, key, hash, gather)? {
+                    return gather.end(shape.operator(), key, base).map(Looked::Known);
+                }
+                gather
+            }
+        };
+        let (level, index, deleted) = (self.level, self.index, gather.deleted());
         let mut candidates = Candidates { shape, key, level, index, deleted };
         loop {
-            let Some(reader) = candidates.next()? else { return Ok(Looked::Known(None)) };
+            let Some(reader) = candidates.next()? else {
+                return gather.end(shape.operator(), key, None).map(Looked::Known);
+            };
             (self.level, self.index) = (candidates.level, candidates.index);
             if !reader.may_contain(hash) {
                 continue;
@@ -279,10 +272,25 @@ impl Progress {
             let Some(block) = reader.cached(handle) else {
                 return Ok(Looked::Wants(Arc::clone(reader), handle));
             };
-            if let Some(found) = TableReader::find(&block, key, hash, sequence)? {
-                return Ok(self.found(found));
+            if let Some(base) = gather.take(|bound| TableReader::find(&block, key, hash, bound))? {
+                return gather.end(shape.operator(), key, base).map(Looked::Known);
             }
         }
+    }
+
+    /// Takes the block that was wanted, and goes on.
+    ///
+    /// # Errors
+    /// As [`Progress::look`], and of a damaged block.
+    pub(crate) fn take(&mut self, block: &Arc<Block>, view: &View, key: &[u8]) -> Result<Looked> {
+        if let Some(gather) = &mut self.gather
+            && let Some(base) =
+                gather.take(|bound| TableReader::find(block, key, self.hash, bound))?
+        {
+            let operator = view.shape(self.keyspace).and_then(|shape| shape.operator());
+            return gather.end(operator, key, base).map(Looked::Known);
+        }
+        self.look(view, key)
     }
 }
 
@@ -363,15 +371,11 @@ impl<'a> Candidates<'a> {
 
 /// Takes every search on to its end or to a block that is not cached, all of them one step at a time. Each step asks the CPU for what the
 /// next one looks at, so that the misses of many keys run at once: a lone search waits for one after the other.
-fn advance_together(
-    searches: &mut [Search<'_>],
-    sequence: SequenceNumber,
-    results: &mut [Result<Option<PinnedSlice>>],
-) {
+fn advance_together(searches: &mut [Search<'_>], results: &mut [Result<Option<PinnedSlice>>]) {
     loop {
         let mut moved = false;
         for search in searches.iter_mut() {
-            moved |= search.advance(sequence, results);
+            moved |= search.advance(results);
         }
         if !moved {
             return;
@@ -387,6 +391,7 @@ struct Search<'a> {
     key: &'a [u8],
     hash: u64,
     candidates: Candidates<'a>,
+    gather: Gather,
     step: Step<'a>,
 }
 
@@ -407,6 +412,8 @@ enum Step<'a> {
     Find(Arc<Block>),
     /// The block is not cached: somebody has to read it.
     Wait(&'a Arc<TableReader>, BlockHandle),
+    /// No older table has the key.
+    End,
     Done,
 }
 
@@ -421,17 +428,17 @@ impl<'a> Search<'a> {
 
     /// Goes on by one step; false if there is none without a block that must be read.
     #[inline]
-    fn advance(
-        &mut self,
-        sequence: SequenceNumber,
-        results: &mut [Result<Option<PinnedSlice>>],
-    ) -> bool {
+    fn advance(&mut self, results: &mut [Result<Option<PinnedSlice>>]) -> bool {
         let next = match &self.step {
             Step::Wait(..) | Step::Done => return false,
             Step::Find(block) => {
-                let found = TableReader::find(block, self.key, self.hash, sequence);
-                self.take(found, results);
+                let block = Arc::clone(block);
+                self.take(Ok(&block), results);
                 return true;
+            }
+            Step::End => {
+                results[self.index] = self.end(None);
+                Ok(Step::Done)
             }
             Step::Choose => self.choose(),
             Step::Filter(reader) if !reader.may_contain(self.hash) => self.choose(),
@@ -468,24 +475,25 @@ impl<'a> Search<'a> {
 
     #[inline]
     fn choose(&mut self) -> Result<Step<'a>> {
-        let Some(reader) = self.candidates.next()? else { return Ok(Step::Done) };
+        let Some(reader) = self.candidates.next()? else { return Ok(Step::End) };
         reader.prefetch_filter(self.hash);
         Ok(Step::Filter(reader))
     }
 
-    /// Takes what a block said about the key.
-    fn take(
-        &mut self,
-        found: Result<Option<(Tag, PinnedSlice)>>,
-        results: &mut [Result<Option<PinnedSlice>>],
-    ) {
+    /// Takes what a block says about the key.
+    fn take(&mut self, block: Result<&Arc<Block>>, results: &mut [Result<Option<PinnedSlice>>]) {
+        let (key, hash, gather) = (self.key, self.hash, &mut self.gather);
+        let found =
+            block.and_then(|block| gather.take(|bound| TableReader::find(block, key, hash, bound)));
         self.step = Step::Done;
         match found {
             Ok(None) => self.step = Step::Choose,
-            Ok(Some((tag, value))) => {
-                results[self.index] = Ok(value_of(tag, value, self.candidates.deleted));
-            }
+            Ok(Some(base)) => results[self.index] = self.end(base),
             Err(error) => results[self.index] = Err(error),
         }
+    }
+
+    fn end(&mut self, base: Base) -> Result<Option<PinnedSlice>> {
+        self.gather.end(self.candidates.shape.operator(), self.key, base)
     }
 }

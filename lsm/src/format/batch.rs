@@ -54,13 +54,32 @@ impl OperationHeader {
     /// [`Error::KeyTooLarge`], [`Error::ValueTooLarge`].
     #[inline]
     pub fn put(keyspace: KeyspaceId, key: &[u8], value: &[u8]) -> Result<OperationHeader> {
+        OperationHeader::with_value(Kind::Put, keyspace, key, value)
+    }
+
+    #[inline]
+    fn with_value(
+        kind: Kind,
+        keyspace: KeyspaceId,
+        key: &[u8],
+        value: &[u8],
+    ) -> Result<OperationHeader> {
         check_key(key)?;
         if value.len() > VALUE_BYTES_MAX {
             return Err(Error::ValueTooLarge { length: value.len(), max: VALUE_BYTES_MAX });
         }
-        let mut header = OperationHeader::start(Kind::Put, keyspace, key);
+        let mut header = OperationHeader::start(kind, keyspace, key);
         header.varint(value.len() as u64);
         Ok(header)
+    }
+
+    /// Head of a merge. The batch of one merge is `header.bytes()`, key, operand.
+    ///
+    /// # Errors
+    /// As [`OperationHeader::put`].
+    #[inline]
+    pub fn merge(keyspace: KeyspaceId, key: &[u8], operand: &[u8]) -> Result<OperationHeader> {
+        OperationHeader::with_value(Kind::Merge, keyspace, key, operand)
     }
 
     /// Head of a delete. The batch of one delete is `header.bytes()`, key.
@@ -143,6 +162,15 @@ impl BatchBuilder {
     pub fn push_put(&mut self, keyspace: KeyspaceId, key: &[u8], value: &[u8]) -> Result<()> {
         let header = OperationHeader::put(keyspace, key, value)?;
         self.push(&header, key, value)
+    }
+
+    /// Adds a merge.
+    ///
+    /// # Errors
+    /// As [`BatchBuilder::push_put`].
+    pub fn push_merge(&mut self, keyspace: KeyspaceId, key: &[u8], operand: &[u8]) -> Result<()> {
+        let header = OperationHeader::merge(keyspace, key, operand)?;
+        self.push(&header, key, operand)
     }
 
     /// Adds a delete.
@@ -243,12 +271,14 @@ impl<'a> BatchReader<'a> {
         let keyspace = take_varint32(input).ok_or("keyspace id cut or above 32 bits")?;
         let key_bytes = take_varint(input).ok_or("key length cut")?;
         let value_bytes = match kind {
-            Kind::Put | Kind::DeleteRange => take_varint(input).ok_or("value length cut")?,
+            Kind::Put | Kind::Merge | Kind::DeleteRange => {
+                take_varint(input).ok_or("value length cut")?
+            }
             Kind::Delete => 0,
         };
         let (key_max, value_max) = match kind {
             Kind::DeleteRange => (BOUND_BYTES_MAX, BOUND_BYTES_MAX),
-            Kind::Put | Kind::Delete => (KEY_BYTES_MAX, VALUE_BYTES_MAX),
+            _ => (KEY_BYTES_MAX, VALUE_BYTES_MAX),
         };
         if key_bytes == 0 || key_bytes > key_max as u64 {
             return Err("key length out of range");
@@ -309,6 +339,9 @@ mod tests {
                 let end = if end == key { vec![] } else { end };
                 builder.push_delete_range(KeyspaceId(keyspace), &key, &end).unwrap();
                 expected.push((Kind::DeleteRange, keyspace, key, end));
+            } else if random.one_in(4) {
+                builder.push_merge(KeyspaceId(keyspace), &key, &value).unwrap();
+                expected.push((Kind::Merge, keyspace, key, value));
             } else if random.one_in(3) {
                 builder.push_delete(KeyspaceId(keyspace), &key).unwrap();
                 expected.push((Kind::Delete, keyspace, key, Vec::new()));

@@ -210,6 +210,9 @@ fn encode_options(options: &KeyspaceOptions, out: &mut Vec<u8>) {
     put_varint(out, options.level_base_bytes);
     put_varint(out, u64::from(options.level_fanout));
     put_varint(out, u64::from(options.level0_tables));
+    if let Some(name) = &options.merge_operator {
+        put_prefixed(out, name.as_bytes());
+    }
 }
 
 fn decode_options(input: &mut &[u8]) -> Option<KeyspaceOptions> {
@@ -233,6 +236,10 @@ fn decode_options(input: &mut &[u8]) -> Option<KeyspaceOptions> {
     options.level_base_bytes = take_varint(input)?;
     options.level_fanout = take_varint32(input)?;
     options.level0_tables = take_varint32(input)?;
+    if !input.is_empty() {
+        let name = take_prefixed(input)?.to_vec();
+        options.merge_operator = Some(String::from_utf8(name).ok()?);
+    }
     options.validate().ok()?;
     Some(options)
 }
@@ -271,6 +278,7 @@ mod tests {
                 name: "users".into(),
                 options: KeyspaceOptions {
                     filter: FilterPolicy::Standard { bits: 12 },
+                    merge_operator: Some("counter".into()),
                     ..Default::default()
                 },
             }],

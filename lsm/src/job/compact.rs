@@ -15,7 +15,7 @@ use crate::job::counters::LevelWork;
 use crate::job::output::{JobContext, Output};
 use crate::job::pick::Plan;
 use crate::job::retain::Retain;
-use crate::job::rewrite::rewrite;
+use crate::job::rewrite::{Questions, rewrite};
 use crate::version::level_cursor::LevelCursor;
 use crate::version::merge::MergeCursor;
 use crate::version::source::Source;
@@ -59,7 +59,9 @@ pub fn compact(
     let mut cursor = MergeCursor::new(sources(plan)?);
     let cut_before = |key: &[u8], table_bytes| cuts.due(key, table_bytes);
     let below = |key: &[u8]| covered_below(plan, key);
-    rewrite(context, &mut cursor, &mut retain, &mut output, &mut work, cut_before, below)?;
+    let questions = Questions { cut_before, covers_below: below };
+    let operator = plan.shape.operator().cloned();
+    rewrite(context, &mut cursor, &mut retain, operator, &mut output, &mut work, questions)?;
     let tables = output.finish()?;
     work.wrote(&tables);
     Ok((tables, work))

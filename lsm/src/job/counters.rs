@@ -45,6 +45,11 @@ impl LevelWork {
         self.tombstones_kept += tables.iter().map(|info| info.tombstone_count).sum::<u64>();
     }
 
+    /// Takes entries that were counted as dropped back: they were written in another form.
+    pub fn keys_written(&mut self, count: u64) {
+        self.keys_dropped = self.keys_dropped.saturating_sub(count);
+    }
+
     fn add(&mut self, other: &LevelWork) {
         self.jobs += other.jobs;
         self.read_upper_bytes += other.read_upper_bytes;

@@ -2,13 +2,14 @@
 
 use crate::base::error::Result;
 use crate::base::key::{KeyspaceId, SequenceNumber};
+use crate::base::merge::MergeOperator;
 use crate::base::options::KeyspaceOptions;
 use crate::base::range_deletes::RangeDelete;
 use crate::format::table_info::TableInfo;
 use crate::job::counters::LevelWork;
 use crate::job::output::{JobContext, Output};
 use crate::job::retain::Retain;
-use crate::job::rewrite::rewrite;
+use crate::job::rewrite::{Questions, rewrite};
 use crate::mem::memtable::Memtable;
 use std::sync::Arc;
 
@@ -31,6 +32,7 @@ pub fn flush(
     context: &JobContext,
     keyspace: KeyspaceId,
     options: &KeyspaceOptions,
+    operator: Option<Arc<dyn MergeOperator>>,
     memtable: &Arc<Memtable>,
     snapshots: Vec<SequenceNumber>,
 ) -> Result<Flushed> {
@@ -40,7 +42,8 @@ pub fn flush(
     let output = Output::new(context, keyspace, 0, options).warm(context.readers_about());
     let mut output = output.applied(retain.applied(memtable.newest()));
     let mut cursor = memtable.cursor();
-    rewrite(context, &mut cursor, &mut retain, &mut output, &mut work, |_, _| false, |_| true)?;
+    let questions = Questions { cut_before: |_: &[u8], _| false, covers_below: |_: &[u8]| true };
+    rewrite(context, &mut cursor, &mut retain, operator, &mut output, &mut work, questions)?;
     let tables = output.finish()?;
     work.wrote(&tables);
     ranges.tidy(&snapshots, |_, _| true);

@@ -3,6 +3,7 @@
 pub mod compact;
 pub mod counters;
 pub mod flush;
+pub mod operands;
 pub mod output;
 pub mod pace;
 pub mod pick;

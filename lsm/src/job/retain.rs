@@ -23,6 +23,12 @@ pub enum Verdict {
     DropHidden,
     /// A tombstone that every reader sees, with nothing of its key left to hide.
     DropTombstone,
+    /// An operand: what becomes of it depends on what comes after it.
+    Operand,
+    /// The put or tombstone under the operands before it. It goes, unless they cannot be merged with it.
+    Base,
+    /// A range delete lies under the operands before it. It goes in any case.
+    DropUnderOperands,
 }
 
 /// The decision for a run of entries.
@@ -36,6 +42,8 @@ pub struct Retain {
     over: Vec<SequenceNumber>,
     over_to: Option<Vec<u8>>,
     over_known: bool,
+    /// The last entry was an operand, of this stripe.
+    in_operands: bool,
 }
 
 impl Retain {
@@ -51,6 +59,7 @@ impl Retain {
             over: Vec::new(),
             over_to: None,
             over_known: false,
+            in_operands: false,
         }
     }
 
@@ -68,6 +77,23 @@ impl Retain {
     pub fn applied(&self, known: SequenceNumber) -> SequenceNumber {
         let oldest = self.snapshots.first().copied().unwrap_or(SEQUENCE_MAX);
         self.ranges.newest(SEQUENCE_MAX).max(known).min(oldest)
+    }
+
+    /// The tag of a value made of the entries at hand.
+    pub fn tag_of_value(&self, tag: Tag) -> Tag {
+        let is_old = self.bottom && self.stripe == 0 && self.over.is_empty();
+        if is_old { Tag(u64::from(tag.kind_byte())) } else { tag }
+    }
+
+    /// The stripe of the last entry.
+    #[inline]
+    pub fn stripe(&self) -> usize {
+        self.stripe
+    }
+
+    /// True if nothing older than the input lies below it; `covers_below` as in [`Retain::decide`].
+    pub fn nothing_below(&self, covers_below: impl FnOnce() -> bool) -> bool {
+        self.bottom || !covers_below()
     }
 
     /// The range deletes over `key`. Keys come in order.
@@ -99,15 +125,22 @@ impl Retain {
             None => 0,
             Some(_) => self.snapshots.partition_point(|&snapshot| snapshot < tag.sequence()),
         };
-        if same_key && stripe == self.stripe {
+        let is_under = same_key && stripe == self.stripe;
+        if is_under && !self.in_operands {
             return Verdict::DropHidden;
         }
         self.stripe = stripe;
         // A range delete that every reader sees who sees the entry: newer, with no snapshot between them.
         let next_snapshot = self.snapshots.get(stripe).copied().unwrap_or(SEQUENCE_MAX);
         let hides = |&range: &SequenceNumber| range > tag.sequence() && range <= next_snapshot;
-        if self.over.iter().any(hides) {
-            return Verdict::DropHidden;
+        let is_hidden = self.over.iter().any(hides);
+        self.in_operands = tag.kind() == Kind::Merge && !is_hidden;
+        match tag.kind() {
+            Kind::Merge if !is_hidden => return Verdict::Operand,
+            _ if is_under && is_hidden => return Verdict::DropUnderOperands,
+            _ if is_under => return Verdict::Base,
+            _ if is_hidden => return Verdict::DropHidden,
+            _ => {}
         }
         if stripe > 0 {
             return Verdict::Keep;

@@ -2,16 +2,28 @@
 
 use crate::base::cursor::EntryCursor;
 use crate::base::error::Result;
-use crate::base::key::Tag;
+use crate::base::key::{Kind, Tag};
+use crate::base::merge::MergeOperator;
 use crate::job::counters::LevelWork;
+use crate::job::operands::Operands;
 use crate::job::output::{JobContext, Output};
 use crate::job::retain::{Retain, Verdict};
+use std::sync::Arc;
 
 /// Entries between two looks at whether the database is closing.
 const CHECK_EVERY: u64 = 4096;
 
-/// Walks `cursor` from its first entry and writes what `retain` keeps. `cut_before` says whether a table should end before a
-/// key, given the bytes of the open table; `covers_below` is [`Retain::decide`]'s. Entries are counted in `work`.
+/// What a rewrite asks about a key.
+#[derive(Debug)]
+pub struct Questions<C, B> {
+    /// Should a table end before this key, given the bytes of the open one?
+    pub cut_before: C,
+    /// May something older than the input lie below it? As in [`Retain::decide`].
+    pub covers_below: B,
+}
+
+/// Walks `cursor` from its first entry and writes what `retain` keeps; operands become values, or fewer operands, where the operator can.
+/// Entries are counted in `work`.
 ///
 /// # Errors
 /// Those of the cursor and the output; [`Error::Closed`](crate::Error::Closed) if the database is closing.
@@ -19,33 +31,57 @@ pub fn rewrite(
     context: &JobContext,
     cursor: &mut impl EntryCursor,
     retain: &mut Retain,
+    operator: Option<Arc<dyn MergeOperator>>,
     output: &mut Output<'_>,
     work: &mut LevelWork,
-    mut cut_before: impl FnMut(&[u8], u64) -> bool,
-    covers_below: impl Fn(&[u8]) -> bool,
+    mut questions: Questions<impl FnMut(&[u8], u64) -> bool, impl Fn(&[u8]) -> bool>,
 ) -> Result<()> {
     let mut last_key: Vec<u8> = Vec::new();
+    let mut operands = Operands::new(operator);
     cursor.seek_to_first()?;
     while cursor.valid() {
         let (key, tag) = (cursor.key(), cursor.tag());
         let same_key = work.keys_in > 0 && key == &last_key[..];
         if !same_key {
-            if cut_before(key, output.table_bytes()) {
+            if !operands.is_empty() {
+                let base = retain.nothing_below(|| (questions.covers_below)(&last_key));
+                let base = base.then_some(None);
+                end_operands(retain, output, work, &mut operands, &last_key, base)?;
+            }
+            if (questions.cut_before)(key, output.table_bytes()) {
                 output.cut()?;
             }
             last_key.clear();
             last_key.extend_from_slice(key);
         }
-        let verdict = retain.decide(key, same_key, tag, || covers_below(key));
+        let stripe = retain.stripe();
+        let verdict = retain.decide(key, same_key, tag, || (questions.covers_below)(key));
+        if !operands.is_empty() && retain.stripe() != stripe {
+            // A snapshot looks between them and what comes now.
+            work.keys_written(operands.write_apart(output, key)?);
+        }
         let kept = match verdict {
             Verdict::Keep => Some(tag),
             Verdict::KeepOld => Some(Tag(u64::from(tag.kind_byte()))),
             Verdict::DropHidden | Verdict::DropTombstone => None,
+            Verdict::Operand => {
+                operands.push(key, tag, cursor.value());
+                None
+            }
+            Verdict::Base => {
+                let base = (tag.kind() == Kind::Put).then(|| cursor.value());
+                let is_merged = end_operands(retain, output, work, &mut operands, key, Some(base))?;
+                (!is_merged).then_some(tag)
+            }
+            Verdict::DropUnderOperands => {
+                end_operands(retain, output, work, &mut operands, key, Some(None))?;
+                None
+            }
         };
         match kept {
             Some(tag) => {
                 output.add(key, tag, cursor.value())?;
-                work.versions_kept += u64::from(same_key);
+                work.versions_kept += u64::from(same_key && tag.kind() != Kind::Merge);
             }
             None => {
                 work.keys_dropped += 1;
@@ -58,5 +94,31 @@ pub fn rewrite(
         }
         cursor.next()?;
     }
+    if !operands.is_empty() {
+        let base = retain.nothing_below(|| (questions.covers_below)(&last_key)).then_some(None);
+        end_operands(retain, output, work, &mut operands, &last_key, base)?;
+    }
     Ok(())
+}
+
+/// Writes what becomes of operands: the value they make of `base` (`None`: that is not known; `Some(None)`: there is none), which is true, or
+/// operands again.
+#[cold]
+fn end_operands(
+    retain: &Retain,
+    output: &mut Output<'_>,
+    work: &mut LevelWork,
+    operands: &mut Operands,
+    key: &[u8],
+    base: Option<Option<&[u8]>>,
+) -> Result<bool> {
+    let tag_of = |tag| retain.tag_of_value(tag);
+    if let Some(base) = base
+        && operands.write_value(output, key, base, tag_of)?
+    {
+        work.keys_written(1);
+        return Ok(true);
+    }
+    work.keys_written(operands.write_apart(output, key)?);
+    Ok(false)
 }

@@ -8,6 +8,7 @@
 use crate::base::error::{Error, Result};
 use crate::base::key::{FileNumber, KeyspaceId, SEQUENCE_MAX, SequenceNumber};
 use crate::base::limits::{NUMBER_MAX, NUMBER_SHARE_MAX};
+use crate::base::merge::MergeOperators;
 use crate::base::range_deletes::RangeDeletes;
 use crate::file::manifest::{self, ManifestWriter};
 use crate::file::name;
@@ -46,6 +47,7 @@ impl KeyspaceState {
 #[derive(Debug)]
 pub struct VersionSet {
     context: Arc<TableContext>,
+    operators: MergeOperators,
     keyspaces: Vec<KeyspaceState>,
     next_file: u64,
     last_sequence: SequenceNumber,
@@ -68,6 +70,7 @@ impl VersionSet {
     fn empty(context: Arc<TableContext>, manifest_path: PathBuf) -> VersionSet {
         VersionSet {
             context,
+            operators: MergeOperators::default(),
             keyspaces: Vec::new(),
             next_file: 1,
             last_sequence: 0,
@@ -116,6 +119,24 @@ impl VersionSet {
             }
         }
         Ok(())
+    }
+
+    /// Gives every keyspace its merge operator, those to come as well.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOption`] if one is not among them.
+    pub fn use_operators(&mut self, operators: MergeOperators) -> Result<()> {
+        for keyspace in &mut self.keyspaces {
+            let operator = operators.find(keyspace.record.options.merge_operator.as_deref())?;
+            keyspace.shape = Arc::new(keyspace.shape.with_operator(operator));
+        }
+        self.operators = operators;
+        Ok(())
+    }
+
+    /// The operators that keyspaces may name.
+    pub fn operators(&self) -> &MergeOperators {
+        &self.operators
     }
 
     /// All keyspaces, by number.
@@ -172,6 +193,7 @@ impl VersionSet {
         let shapes = self.check(edit)?;
         let mut next = VersionSet {
             context: Arc::clone(&self.context),
+            operators: self.operators.clone(),
             keyspaces: self.keyspaces.clone(),
             next_file: self.next_file,
             last_sequence: self.last_sequence,
@@ -316,7 +338,11 @@ impl VersionSet {
     /// Takes a checked edit in; returns the tables that no level holds any more.
     fn adopt(&mut self, edit: &VersionEdit, shapes: Vec<(usize, Arc<Shape>)>) -> Vec<Arc<Table>> {
         for record in &edit.keyspaces {
-            self.keyspaces.push(KeyspaceState::new(record.clone()));
+            let mut state = KeyspaceState::new(record.clone());
+            // Until `use_operators` one that is not supplied is not known; who makes a keyspace has asked before.
+            let operator = self.operators.find(record.options.merge_operator.as_deref());
+            state.shape = Arc::new(state.shape.with_operator(operator.unwrap_or_default()));
+            self.keyspaces.push(state);
         }
         let mut gone = Vec::new();
         for (keyspace, level, number) in &edit.removed {
@@ -326,7 +352,11 @@ impl VersionSet {
             gone.extend(table.filter(|_| !moved).map(Arc::clone));
         }
         for (index, shape) in shapes {
-            self.keyspaces[index].shape = shape;
+            let operator = self.keyspaces[index].shape.operator().cloned();
+            let state = &mut self.keyspaces[index];
+            // A keyspace that the same edit makes was checked without one.
+            let is_known = operator.is_some() == shape.operator().is_some();
+            state.shape = if is_known { shape } else { Arc::new(shape.with_operator(operator)) };
         }
         let highest = edit.added.iter().map(|(_, _, info)| info.table_id + 1).max().unwrap_or(0);
         self.next_file = self.next_file.max(edit.next_file.unwrap_or(0)).max(highest);

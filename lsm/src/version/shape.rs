@@ -3,6 +3,7 @@
 use crate::base::error::{Error, Result};
 use crate::base::key::{FileNumber, SequenceNumber};
 use crate::base::limits::LEVEL_COUNT;
+use crate::base::merge::MergeOperator;
 use crate::base::range_deletes::{RangeDeletes, Step};
 use crate::version::level::Level;
 use crate::version::table::Table;
@@ -15,6 +16,7 @@ pub struct Shape {
     levels: [Level; LEVEL_COUNT],
     ranges: Arc<RangeDeletes>,
     covered: OnceLock<Vec<Covered>>,
+    operator: Option<Arc<dyn MergeOperator>>,
 }
 
 /// A table of which every entry is deleted by ranges.
@@ -31,7 +33,7 @@ pub struct Covered {
 impl Default for Shape {
     fn default() -> Self {
         let levels = std::array::from_fn(|_| Level::default());
-        Shape { levels, ranges: Arc::default(), covered: OnceLock::new() }
+        Shape { levels, ranges: Arc::default(), covered: OnceLock::new(), operator: None }
     }
 }
 
@@ -56,7 +58,18 @@ impl Shape {
 
     /// This shape with other range deletes.
     pub fn with_ranges(&self, ranges: RangeDeletes) -> Shape {
-        Shape { ranges: Arc::new(ranges), covered: OnceLock::new(), levels: self.levels.clone() }
+        Shape { ranges: Arc::new(ranges), covered: OnceLock::new(), ..self.clone() }
+    }
+
+    /// What operands mean in this keyspace.
+    #[inline]
+    pub fn operator(&self) -> Option<&Arc<dyn MergeOperator>> {
+        self.operator.as_ref()
+    }
+
+    /// This shape with a merge operator.
+    pub fn with_operator(&self, operator: Option<Arc<dyn MergeOperator>>) -> Shape {
+        Shape { operator, ..self.clone() }
     }
 
     /// True if `sequence`, a range delete over the keys of `step`, may still hide something in a table.

@@ -8,7 +8,7 @@
 //!
 //! Going forward the inner cursor stands on the entry that is shown. Going backward the versions of a key are met oldest first, so
 //! the newest visible one is known only when the inner cursor has left the key: the entry shown is then kept here, and the inner
-//! cursor stands before it (the way of LevelDB's DBIter).
+//! cursor stands before it (the way of LevelDB's DBIter). A value made of operands is kept here in both directions.
 //!
 //! Promises:
 //! 1. Shown are exactly the keys whose newest version not above the snapshot is a put and not deleted by a newer range, from `lower` (inclusive) to `upper`
@@ -22,9 +22,11 @@
 use crate::base::cursor::EntryCursor;
 use crate::base::error::Result;
 use crate::base::key::{Kind, SequenceNumber, Tag};
+use crate::base::merge::{self, MergeOperator};
 use crate::base::planted::{Bug, planted};
 use crate::base::slice::PinnedSlice;
 use crate::version::deleted::Deleted;
+use std::sync::Arc;
 
 /// Versions of one key that are walked over before a seek is cheaper.
 pub const STEPS_MAX: usize = 8;
@@ -40,6 +42,8 @@ enum State {
     OnEntry,
     /// The entry shown is in `key` and `value`; the inner cursor stands somewhere before the key's versions, or nowhere.
     BeforeEntry,
+    /// The entry shown is in `key` and `value`, made of operands; the inner cursor stands on an older version of it or behind them.
+    AfterEntry,
 }
 
 /// A user's view of a run of versions.
@@ -55,6 +59,7 @@ pub struct VisibleCursor<C> {
     /// The value shown in `BeforeEntry`.
     value: PinnedSlice,
     deleted: Deleted,
+    operator: Option<Arc<dyn MergeOperator>>,
     /// Entries deleted by ranges that were stepped over one by one.
     hidden: usize,
 }
@@ -76,6 +81,7 @@ impl<C: EntryCursor> VisibleCursor<C> {
             key: Vec::new(),
             value: PinnedSlice::empty(),
             deleted: Deleted::none(),
+            operator: None,
             hidden: 0,
         }
     }
@@ -83,6 +89,12 @@ impl<C: EntryCursor> VisibleCursor<C> {
     /// Without what these ranges delete.
     pub fn without(mut self, deleted: Deleted) -> VisibleCursor<C> {
         self.deleted = deleted;
+        self
+    }
+
+    /// With the values that `operator` makes of operands.
+    pub fn merging(mut self, operator: Option<Arc<dyn MergeOperator>>) -> VisibleCursor<C> {
+        self.operator = operator;
         self
     }
 
@@ -101,7 +113,7 @@ impl<C: EntryCursor> VisibleCursor<C> {
     #[inline]
     pub fn key(&self) -> &[u8] {
         match self.state {
-            State::BeforeEntry => &self.key,
+            State::BeforeEntry | State::AfterEntry => &self.key,
             _ => self.inner.key(),
         }
     }
@@ -110,7 +122,7 @@ impl<C: EntryCursor> VisibleCursor<C> {
     #[inline]
     pub fn value(&self) -> &[u8] {
         match self.state {
-            State::BeforeEntry => &self.value,
+            State::BeforeEntry | State::AfterEntry => &self.value,
             _ => self.inner.value(),
         }
     }
@@ -118,7 +130,7 @@ impl<C: EntryCursor> VisibleCursor<C> {
     /// The value, kept alive by itself. Only while valid.
     pub fn pin_value(&self) -> PinnedSlice {
         match self.state {
-            State::BeforeEntry => self.value.clone(),
+            State::BeforeEntry | State::AfterEntry => self.value.clone(),
             _ => self.inner.pin_value(),
         }
     }
@@ -189,6 +201,7 @@ impl<C: EntryCursor> VisibleCursor<C> {
                 self.value = PinnedSlice::empty();
                 self.inner.seek(&self.key, TAG_MIN)?;
             }
+            State::AfterEntry => self.value = PinnedSlice::empty(),
             State::Nowhere => return Ok(false),
         }
         self.find_forward(true)
@@ -201,6 +214,7 @@ impl<C: EntryCursor> VisibleCursor<C> {
                 self.save_key();
                 self.inner.seek_before(&self.key)?;
             }
+            State::AfterEntry => self.inner.seek_before(&self.key)?,
             State::BeforeEntry => {}
             State::Nowhere => return Ok(false),
         }
@@ -243,15 +257,52 @@ impl<C: EntryCursor> VisibleCursor<C> {
                 skip = false;
                 continue;
             }
-            if tag.kind() != Kind::Delete {
-                self.state = State::OnEntry;
-                return Ok(true);
+            match tag.kind() {
+                Kind::Delete => {}
+                Kind::Merge => {
+                    self.save_key();
+                    self.merge_forward(gone)?;
+                    self.state = State::AfterEntry;
+                    return Ok(true);
+                }
+                _ => {
+                    self.state = State::OnEntry;
+                    return Ok(true);
+                }
             }
             self.save_key();
             (skip, steps) = (true, 0);
             self.inner.next()?;
         }
         Ok(false)
+    }
+
+    /// From the newest operand of the saved key on over those before it to what they are for; makes the value.
+    fn merge_forward(&mut self, gone: SequenceNumber) -> Result<()> {
+        let mut operands = Vec::new();
+        let mut base = None;
+        while self.inner.valid() && self.inner.key() == &self.key[..] {
+            let tag = self.inner.tag();
+            if tag.sequence() < gone || tag.kind() == Kind::Delete {
+                break;
+            }
+            if tag.kind() == Kind::Put {
+                base = Some(self.inner.pin_value());
+                break;
+            }
+            operands.push(self.inner.pin_value());
+            self.inner.next()?;
+        }
+        operands.reverse();
+        self.value = self.merged(base.as_ref(), &operands)?;
+        Ok(())
+    }
+
+    /// The value of the saved key.
+    fn merged(&self, base: Option<&PinnedSlice>, operands: &[PinnedSlice]) -> Result<PinnedSlice> {
+        let operands: Vec<&[u8]> = operands.iter().map(|operand| &operand[..]).collect();
+        let base = base.map(|value| &value[..]);
+        merge::merged(self.operator.as_deref(), &self.key, base, &operands).map(PinnedSlice::from)
     }
 
     /// On from an entry that a range delete at `gone` hides.
@@ -309,6 +360,8 @@ impl<C: EntryCursor> VisibleCursor<C> {
     /// its value is then saved.
     fn newest_visible(&mut self) -> Result<bool> {
         let mut is_put = false;
+        // Those of the last put or delete before them.
+        let mut operands = Vec::new();
         let gone = self.deleted.at(&self.key);
         for _ in 0..STEPS_MAX {
             let tag = self.inner.tag();
@@ -316,15 +369,26 @@ impl<C: EntryCursor> VisibleCursor<C> {
                 self.prev_hidden(gone)?;
             } else {
                 if tag.sequence() <= self.snapshot {
-                    is_put = tag.kind() != Kind::Delete;
-                    if is_put {
-                        self.value = self.inner.pin_value();
+                    match tag.kind() {
+                        Kind::Merge => operands.push(self.inner.pin_value()),
+                        kind => {
+                            operands.clear();
+                            is_put = kind != Kind::Delete;
+                            if is_put {
+                                self.value = self.inner.pin_value();
+                            }
+                        }
                     }
                 }
                 self.inner.prev()?;
             }
             if !self.inner.valid() || self.inner.key() != &self.key[..] {
-                return Ok(is_put);
+                if operands.is_empty() {
+                    return Ok(is_put);
+                }
+                let base = is_put.then(|| std::mem::replace(&mut self.value, PinnedSlice::empty()));
+                self.value = self.merged(base.as_ref(), &operands)?;
+                return Ok(true);
             }
         }
         // A long run: the answer, if there is one, is where a read would find it.
@@ -332,8 +396,10 @@ impl<C: EntryCursor> VisibleCursor<C> {
         if self.inner.valid() && self.inner.key() == &self.key[..] {
             let tag = self.inner.tag();
             is_put = tag.kind() != Kind::Delete && tag.sequence() >= gone;
-            if is_put {
-                self.value = self.inner.pin_value();
+            match tag.kind() {
+                Kind::Merge if is_put => self.merge_forward(gone)?,
+                _ if is_put => self.value = self.inner.pin_value(),
+                _ => {}
             }
         }
         self.inner.seek_before(&self.key)?;
@@ -344,6 +410,7 @@ impl<C: EntryCursor> VisibleCursor<C> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::merge::Append;
     use crate::base::random::Random;
     use crate::base::range_deletes::RangeDeletes;
     use crate::version::merge::MergeCursor;
@@ -392,7 +459,11 @@ mod tests {
                     }
                     continue;
                 }
-                let kind = if random.one_in(3) { Kind::Delete } else { Kind::Put };
+                let kind = match random.below(if seed % 3 == 0 { 3 } else { 6 }) {
+                    0 => Kind::Delete,
+                    1 | 2 => Kind::Put,
+                    _ => Kind::Merge,
+                };
                 let value = sequence.to_le_bytes().to_vec();
                 let tag = Tag::new(sequence, kind);
                 dealt[random.below(3) as usize].push((key.clone(), Reverse(tag), value.clone()));
@@ -408,14 +479,18 @@ mod tests {
                         && upper.as_ref().is_none_or(|upper| key < upper);
                     if *sequence <= snapshot && is_inside {
                         match kind {
-                            Kind::Put => model.insert(key.clone(), value.clone()),
-                            Kind::Delete | Kind::DeleteRange => model.remove(key),
-                        };
+                            Kind::Put => drop(model.insert(key.clone(), value.clone())),
+                            Kind::Delete | Kind::DeleteRange => drop(model.remove(key)),
+                            // The operator appends.
+                            Kind::Merge => model.entry(key.clone()).or_default().extend(value),
+                        }
                     }
                 }
                 let merge = MergeCursor::new(dealt.iter().cloned().map(VecCursor::new).collect());
                 let deleted = Deleted::in_tables(ranges.clone(), snapshot);
-                let mut cursor = VisibleCursor::new(merge, snapshot, lower, upper).without(deleted);
+                let mut cursor = VisibleCursor::new(merge, snapshot, lower, upper)
+                    .without(deleted)
+                    .merging(Some(Arc::new(Append)));
                 for _ in 0..80 {
                     let target = if random.one_in(2) {
                         any_key(&mut random)
