@@ -88,9 +88,11 @@ impl Tag {
     /// byte reads as `Put`.
     #[inline]
     pub fn kind(self) -> Kind {
+        const DELETE: u8 = Kind::Delete as u8;
+        const MERGE: u8 = Kind::Merge as u8;
         match self.0 as u8 {
-            0 => Kind::Delete,
-            3 => Kind::Merge,
+            DELETE => Kind::Delete,
+            MERGE => Kind::Merge,
             _ => Kind::Put,
         }
     }

@@ -251,24 +251,21 @@ impl<C: EntryCursor> VisibleCursor<C> {
                 skip = false;
                 continue;
             }
-            let gone = self.deleted.at(self.inner.key());
+            let gone = if self.deleted.is_empty() { 0 } else { self.deleted.at(self.inner.key()) };
+            if tag.kind() == Kind::Put && tag.sequence() >= gone {
+                self.state = State::OnEntry;
+                return Ok(true);
+            }
             if tag.sequence() < gone {
                 self.next_hidden(gone)?;
                 skip = false;
                 continue;
             }
-            match tag.kind() {
-                Kind::Delete => {}
-                Kind::Merge => {
-                    self.save_key();
-                    self.merge_forward(gone)?;
-                    self.state = State::AfterEntry;
-                    return Ok(true);
-                }
-                _ => {
-                    self.state = State::OnEntry;
-                    return Ok(true);
-                }
+            if tag.kind() == Kind::Merge {
+                self.save_key();
+                self.merge_forward(gone)?;
+                self.state = State::AfterEntry;
+                return Ok(true);
             }
             self.save_key();
             (skip, steps) = (true, 0);
@@ -278,6 +275,7 @@ impl<C: EntryCursor> VisibleCursor<C> {
     }
 
     /// From the newest operand of the saved key on over those before it to what they are for; makes the value.
+    #[cold]
     fn merge_forward(&mut self, gone: SequenceNumber) -> Result<()> {
         let mut operands = Vec::new();
         let mut base = None;
@@ -306,6 +304,7 @@ impl<C: EntryCursor> VisibleCursor<C> {
     }
 
     /// On from an entry that a range delete at `gone` hides.
+    #[inline(never)]
     fn next_hidden(&mut self, gone: SequenceNumber) -> Result<()> {
         self.hidden += 1;
         if self.hidden < STEPS_MAX {
