@@ -4,7 +4,7 @@ use crate::data::{KEY_BYTES, Random, Sink, Values, key_of, missing_key_of};
 use crate::device;
 use crate::engines::{self, Engine, Outcome};
 use crate::machine;
-use crate::row::{Setting, Work};
+use crate::row::{Deleted, Setting, Work};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 const STRIDE: u64 = 16;
 /// Longest time of a row that counts operations.
 const COUNTED_MAX: Duration = Duration::from_secs(60);
+/// Keys of the rows that seek to the first one.
+const SEEK_FIRST_KEYS: u64 = 2_000_000;
 /// Latencies above this are recorded as this.
 const LATENCY_MAX_NANOS: u64 = 60_000_000_000;
 
@@ -207,6 +209,7 @@ fn prepare(engine: &dyn Engine, order: &Order) -> Outcome<()> {
             run(engine, &load, 0)?;
         }
         Work::Overwrite | Work::OverwriteSteady { .. } => {}
+        Work::SeekFirst { deleted } => delete_half(engine, order, deleted)?,
         _ if !order.work.needs_data() => {}
         _ if order.setting == Setting::Cold => {
             // Opens the tables.
@@ -226,6 +229,27 @@ fn prepare(engine: &dyn Engine, order: &Order) -> Outcome<()> {
         }
     }
     sink.close();
+    Ok(())
+}
+
+/// Fills the keys in order and deletes the first half of them.
+fn delete_half(engine: &dyn Engine, order: &Order, deleted: Deleted) -> Outcome<()> {
+    let mut values = Values::new(order.setting.value_bytes());
+    for number in 0..SEEK_FIRST_KEYS {
+        engine.put(&key_of(number), values.next(), false)?;
+    }
+    engine.settle()?;
+    let half = SEEK_FIRST_KEYS / 2;
+    match deleted {
+        Deleted::No => {}
+        Deleted::ByRange => engine.delete_range(&key_of(0), &key_of(half))?,
+        Deleted::Singly | Deleted::SinglyAndSettled => {
+            (0..half).try_for_each(|number| engine.delete(&key_of(number)))?;
+        }
+    }
+    if deleted == Deleted::SinglyAndSettled {
+        engine.settle()?;
+    }
     Ok(())
 }
 
@@ -323,6 +347,11 @@ fn run(engine: &dyn Engine, order: &Order, thread: usize) -> Outcome<Part> {
             while started.elapsed() < time {
                 let key = key_of(random.below(keys));
                 part.found += part.run(1, |sink| engine.seek(&key, nexts, sink))?;
+            }
+        }
+        Work::SeekFirst { .. } => {
+            while started.elapsed() < time {
+                part.found += part.run(1, |sink| engine.seek(&[0], 0, sink))?;
             }
         }
         Work::Scan { backwards } => {

@@ -44,6 +44,19 @@ impl Setting {
     }
 }
 
+/// How the keys before the first that is left were deleted.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(crate) enum Deleted {
+    /// Not at all.
+    No,
+    /// By one range delete.
+    ByRange,
+    /// One by one.
+    Singly,
+    /// One by one, and all compactions that are due have been done.
+    SinglyAndSettled,
+}
+
 /// What a child does and times.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) enum Work {
@@ -79,6 +92,10 @@ pub(crate) enum Work {
     Scan {
         backwards: bool,
     },
+    /// A new cursor and a seek to the first key, after the first half of the keys was deleted.
+    SeekFirst {
+        deleted: Deleted,
+    },
     /// One reader is timed, another thread overwrites without limit.
     ReadWhileWriting,
     /// The machine itself: random 4 KiB reads past the page cache.
@@ -98,6 +115,7 @@ impl Work {
                 | Work::Fill { .. }
                 | Work::OverwriteLong
                 | Work::OverwriteSync
+                | Work::SeekFirst { .. }
                 | Work::DeviceRead { .. }
                 | Work::DeviceSync
         )
@@ -150,6 +168,8 @@ impl Row {
             _ if self.is_device() => false,
             "treering" => true,
             _ if matches!(self.work, Work::ReadAsync { .. }) => false,
+            // It has no range deletes.
+            "fjall" if self.work == (Work::SeekFirst { deleted: Deleted::ByRange }) => false,
             // fjall reads through the page cache only.
             "fjall" => self.setting != Setting::Cold,
             _ => true,
@@ -172,6 +192,8 @@ pub(crate) fn all() -> Vec<Row> {
     use Setting::{Cold, Defaults, Tuned};
     use Target::{None, Ratio, ShareOf, Tail};
     use Work::*;
+    // At most five times what it costs without deletions.
+    let after = ShareOf("seekfirst", 0.2);
     vec![
         row("device_sync", Cold, DeviceSync, 1, None),
         row("device_qd1", Cold, DeviceRead { depth: 1 }, 1, None),
@@ -187,6 +209,10 @@ pub(crate) fn all() -> Vec<Row> {
         row("seekrandom_10", Tuned, Seek { nexts: 10 }, 1, Ratio(1.7)),
         row("readseq", Tuned, Scan { backwards: false }, 1, Ratio(1.5)),
         row("readreverse", Tuned, Scan { backwards: true }, 1, Ratio(1.5)),
+        row("seekfirst", Tuned, SeekFirst { deleted: Deleted::No }, 1, Ratio(1.0)),
+        row("seekfirst_range_deleted", Tuned, SeekFirst { deleted: Deleted::ByRange }, 1, after),
+        row("seekfirst_deleted", Tuned, SeekFirst { deleted: Deleted::Singly }, 1, after),
+        row("seekfirst_settled", Tuned, SeekFirst { deleted: Deleted::SinglyAndSettled }, 1, after),
         row("overwrite_100k_per_s", Tuned, OverwriteSteady { per_sec: 100_000 }, 1, None),
         row("readwhilewriting", Tuned, ReadWhileWriting, 1, Ratio(1.7)),
         row("overwrite_sync", Tuned, OverwriteSync, 1, Ratio(1.4)),

@@ -22,7 +22,7 @@ use crate::job::compact::compact;
 use crate::job::counters::LevelWork;
 use crate::job::flush::{Flushed, flush};
 use crate::job::output::remove_all;
-use crate::job::pick::{self, Action, Plan};
+use crate::job::pick::{self, Action, Circumstances, Plan};
 use crate::job::pool::Urgency;
 use crate::version::view::View;
 use std::sync::Arc;
@@ -362,6 +362,29 @@ impl Engine {
         result.map(|()| true)
     }
 
+    /// A scan went over very many deleted entries: they are worth being flushed and compacted away. Waits
+    /// for no lock and no flush: the next scan asks again.
+    #[cold]
+    pub(crate) fn clear_the_way_of_scans(&self, keyspace: KeyspaceId) {
+        if self.check_writable().is_err() {
+            return;
+        }
+        let noted = self.versions.try_lock().map(|mut versions| versions.note_scanned(keyspace));
+        let frozen = self.commit.try_lock().is_some_and(|mut commit| {
+            let memtable = commit.active.memtable(keyspace);
+            let in_the_way = memtable.is_some_and(|memtable| {
+                memtable.tombstones() * 2 > memtable.len() || memtable.range_bytes() > 0
+            });
+            // What fails here is told by the health, and to the next writer.
+            in_the_way
+                && (self.schedule.frozen_count() as u64) < MEMTABLE_COUNT_MAX - 1
+                && self.freeze(&mut commit, 0, 0).is_ok()
+        });
+        if noted == Some(true) || frozen {
+            self.schedule.wake();
+        }
+    }
+
     /// Picks the most urgent plan over all keyspaces and reserves its inputs.
     pub(crate) fn next_plan(&self) -> Option<Plan> {
         let versions = self.versions.lock();
@@ -371,7 +394,8 @@ impl Engine {
         }
         let oldest = self.snapshots.oldest();
         let plans = versions.keyspaces().iter().filter_map(|keyspace| {
-            pick::pick(keyspace.record.id, &keyspace.shape, &keyspace.record.options, oldest)
+            let now = Circumstances { oldest, is_scanned: keyspace.is_scanned };
+            pick::pick(keyspace.record.id, &keyspace.shape, &keyspace.record.options, now)
         });
         let (_, plan) = plans.max_by(|a, b| a.0.total_cmp(&b.0))?;
         if !plan.reserve() {

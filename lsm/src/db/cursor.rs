@@ -15,6 +15,9 @@ use crate::version::visible::VisibleCursor;
 use std::fmt;
 use std::sync::{Arc, Weak};
 
+/// Deleted entries in a row that make a scan ask for a flush and a compaction of them: about a millisecond's worth.
+const PASSED_MANY: usize = 4096;
+
 impl Engine {
     pub(crate) fn cursor(
         self: &Arc<Self>,
@@ -164,24 +167,39 @@ impl Cursor {
         self.inner.pin_value()
     }
 
+    /// Has deleted entries cleared away if the move met very many of them.
+    #[inline]
+    fn watch(&self, moved: Result<bool>) -> Result<bool> {
+        if self.inner.passed() >= PASSED_MANY
+            && let Some(engine) = self.origin.engine.upgrade()
+        {
+            engine.clear_the_way_of_scans(self.origin.keyspace);
+        }
+        moved
+    }
+
     /// Moves to the first key at or after `key`.
     pub fn seek(&mut self, key: &[u8]) -> Result<bool> {
-        self.inner.seek(key)
+        let moved = self.inner.seek(key);
+        self.watch(moved)
     }
 
     /// Moves to the last key at or before `key`.
     pub fn seek_for_prev(&mut self, key: &[u8]) -> Result<bool> {
-        self.inner.seek_for_prev(key)
+        let moved = self.inner.seek_for_prev(key);
+        self.watch(moved)
     }
 
     /// Moves to the first key.
     pub fn seek_to_first(&mut self) -> Result<bool> {
-        self.inner.seek_to_first()
+        let moved = self.inner.seek_to_first();
+        self.watch(moved)
     }
 
     /// Moves to the last key.
     pub fn seek_to_last(&mut self) -> Result<bool> {
-        self.inner.seek_to_last()
+        let moved = self.inner.seek_to_last();
+        self.watch(moved)
     }
 
     /// Moves to the next key. On a cursor that is not valid it does nothing.
@@ -194,7 +212,8 @@ impl Cursor {
         if !self.inner.valid() {
             return Ok(false);
         }
-        self.inner.next()
+        let moved = self.inner.next();
+        self.watch(moved)
     }
 
     /// Moves to the previous key. On a cursor that is not valid it does nothing.
@@ -203,7 +222,8 @@ impl Cursor {
         if !self.inner.valid() {
             return Ok(false);
         }
-        self.inner.prev()
+        let moved = self.inner.prev();
+        self.watch(moved)
     }
 }
 

@@ -8,7 +8,7 @@ use crate::db::background::{LOOK_AGAIN, RETRY_PAUSE};
 use crate::db::engine::Engine;
 use crate::db::schedule::{Exclusive, State};
 use crate::format::edit::VersionEdit;
-use crate::job::pick;
+use crate::job::pick::{self, Circumstances};
 
 impl Engine {
     /// One unit of background work in manual mode: a flush, else draining, else a compaction.
@@ -71,7 +71,8 @@ impl Engine {
                 let versions = self.versions.lock();
                 let oldest = self.snapshots.oldest();
                 let due = |keyspace: &crate::version::set::KeyspaceState| {
-                    pick::is_due(&keyspace.shape, &keyspace.record.options, oldest)
+                    let now = Circumstances { oldest, is_scanned: keyspace.is_scanned };
+                    pick::is_due(&keyspace.shape, &keyspace.record.options, now)
                 };
                 versions.keyspaces().iter().any(due)
             };

@@ -19,6 +19,9 @@ use std::sync::Arc;
 /// Range deletes that take more memory than this have tables rewritten for them alone, so that they can be forgotten.
 const RANGE_BYTES_SOFT: usize = 1 << 20;
 
+/// Fewer tombstones than this do not make a table dense.
+const DENSE_TOMBSTONES_MIN: u64 = 256;
+
 /// Score of forgetting tables that ranges have deleted.
 const SCORE_DROP: f64 = 1000.0;
 
@@ -159,20 +162,50 @@ pub fn debt(shape: &Shape, options: &KeyspaceOptions) -> u64 {
     debt
 }
 
-/// True if something is due when the oldest snapshot is `oldest`, whether or not its inputs are busy.
-pub fn is_due(shape: &Shape, options: &KeyspaceOptions, oldest: SequenceNumber) -> bool {
-    scores(shape, options).iter().any(|score| *score >= 1.0)
-        || shape.covered().iter().any(|covered| covered.since <= oldest)
-        || shape.ranges().bytes() > RANGE_BYTES_SOFT && most_cut_into(shape, oldest).is_some()
+/// What a pick has to know beside the shape.
+#[derive(Clone, Copy, Debug)]
+pub struct Circumstances {
+    /// No snapshot is older.
+    pub oldest: SequenceNumber,
+    /// Scans of the keyspace have met many deleted entries in a row: these are now worth a compaction of their own.
+    pub is_scanned: bool,
 }
 
-/// The most urgent compaction of a keyspace with its score, or `None` if nothing is due or its inputs are busy. No snapshot is older
-/// than `oldest`.
+/// True if something is due, whether or not its inputs are busy.
+pub fn is_due(shape: &Shape, options: &KeyspaceOptions, now: Circumstances) -> bool {
+    urgencies(shape, options, now).iter().any(|score| *score >= 1.0)
+        || shape.covered().iter().any(|covered| covered.since <= now.oldest)
+        || applies_ranges(shape, now) && most_cut_into(shape, now.oldest).is_some()
+}
+
+/// True if tables are rewritten only to apply range deletes.
+fn applies_ranges(shape: &Shape, now: Circumstances) -> bool {
+    shape.ranges().bytes() > if now.is_scanned { 0 } else { RANGE_BYTES_SOFT }
+}
+
+/// The scores, raised to 1 where scans stumble over tombstones that can sink.
+fn urgencies(shape: &Shape, options: &KeyspaceOptions, now: Circumstances) -> [f64; LEVEL_COUNT] {
+    let mut scores = scores(shape, options);
+    for (level, score) in scores.iter_mut().enumerate().take(LEVEL_COUNT - 1) {
+        if now.is_scanned && shape.level(level).tables().iter().any(|table| is_dense(table)) {
+            *score = score.max(1.0);
+        }
+    }
+    scores
+}
+
+/// True for a table of which most entries are tombstones.
+fn is_dense(table: &Table) -> bool {
+    let info = table.info();
+    info.tombstone_count >= DENSE_TOMBSTONES_MIN && info.tombstone_count * 2 > info.entry_count
+}
+
+/// The most urgent compaction of a keyspace with its score, or `None` if nothing is due or its inputs are busy.
 pub fn pick(
     keyspace: KeyspaceId,
     shape: &Arc<Shape>,
     options: &KeyspaceOptions,
-    oldest: SequenceNumber,
+    now: Circumstances,
 ) -> Option<(f64, Plan)> {
     let plan = |output_level, inputs, action| Plan {
         keyspace,
@@ -182,7 +215,7 @@ pub fn pick(
         shape: Arc::clone(shape),
         options: options.clone(),
     };
-    let covered = shape.covered().iter().filter(|covered| covered.since <= oldest);
+    let covered = shape.covered().iter().filter(|covered| covered.since <= now.oldest);
     let covered: Inputs = covered
         .filter(|covered| !covered.table.is_busy())
         .map(|covered| (covered.level, Arc::clone(&covered.table)))
@@ -191,7 +224,7 @@ pub fn pick(
         // Nothing gives back more for less.
         return Some((SCORE_DROP, plan(*level, covered, Action::Drop)));
     }
-    let scores = scores(shape, options);
+    let scores = urgencies(shape, options, now);
     let mut order: Vec<usize> =
         (0..LEVEL_COUNT - 1).filter(|&level| scores[level] >= 1.0).collect();
     order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
@@ -205,8 +238,8 @@ pub fn pick(
             return Some((scores[level], plan(output_level, inputs, action)));
         }
     }
-    if shape.ranges().bytes() > RANGE_BYTES_SOFT
-        && let Some((level, table)) = most_cut_into(shape, oldest)
+    if applies_ranges(shape, now)
+        && let Some((level, table)) = most_cut_into(shape, now.oldest)
         && !table.is_busy()
     {
         // Rewritten where it is: nothing passes anything.
@@ -250,8 +283,7 @@ fn pick_sorted(shape: &Shape, level: usize) -> Option<(usize, Inputs)> {
         let info = table.info();
         let below = shape.level(output_level).overlapping_tables(&info.smallest, &info.largest);
         let below: u64 = below.map(|lower| lower.info().file_bytes).sum();
-        let dense = info.tombstone_count * 2 > info.entry_count;
-        (!dense, below.saturating_mul(1024) / info.file_bytes.max(1), info.table_id)
+        (!is_dense(table), below.saturating_mul(1024) / info.file_bytes.max(1), info.table_id)
     };
     let mut candidates: Vec<_> =
         free_tables(shape, level).map(|table| (cost(table), table)).collect();
@@ -291,7 +323,8 @@ fn can_move(
     if options.compression[level] != options.compression[output] {
         return false;
     }
-    if inputs.iter().any(|(at, _)| *at != level) {
+    // Tombstones that a merge might drop are not handed on.
+    if inputs.iter().any(|(at, table)| *at != level || is_dense(table)) {
         return false;
     }
     let mut ranges: Vec<_> =

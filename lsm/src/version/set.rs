@@ -32,6 +32,8 @@ pub struct KeyspaceState {
     pub record: KeyspaceRecord,
     /// Its tables.
     pub shape: Arc<Shape>,
+    /// Scans have met many deleted entries in a row here, since the database was opened.
+    pub is_scanned: bool,
     /// Changes since its range deletes were last gone through.
     changes_untidied: usize,
 }
@@ -39,7 +41,12 @@ pub struct KeyspaceState {
 impl KeyspaceState {
     fn new(record: KeyspaceRecord) -> KeyspaceState {
         // The first tidying, which is that of opening, is never put off: see `tidy_ranges`.
-        KeyspaceState { record, shape: Arc::default(), changes_untidied: usize::MAX / 2 }
+        KeyspaceState {
+            record,
+            shape: Arc::default(),
+            is_scanned: false,
+            changes_untidied: usize::MAX / 2,
+        }
     }
 }
 
@@ -132,6 +139,12 @@ impl VersionSet {
         }
         self.operators = operators;
         Ok(())
+    }
+
+    /// Notes that deleted entries stand in the way of scans; true if that is news.
+    pub fn note_scanned(&mut self, keyspace: KeyspaceId) -> bool {
+        let state = self.keyspaces.get_mut(keyspace.0 as usize);
+        state.is_some_and(|state| !std::mem::replace(&mut state.is_scanned, true))
     }
 
     /// The operators that keyspaces may name.

@@ -62,6 +62,8 @@ pub struct VisibleCursor<C> {
     operator: Option<Arc<dyn MergeOperator>>,
     /// Entries deleted by ranges that were stepped over one by one.
     hidden: usize,
+    /// Tombstones and entries deleted by ranges that the last move has passed.
+    passed: usize,
 }
 
 impl<C: EntryCursor> VisibleCursor<C> {
@@ -83,6 +85,7 @@ impl<C: EntryCursor> VisibleCursor<C> {
             deleted: Deleted::none(),
             operator: None,
             hidden: 0,
+            passed: 0,
         }
     }
 
@@ -96,6 +99,12 @@ impl<C: EntryCursor> VisibleCursor<C> {
     pub fn merging(mut self, operator: Option<Arc<dyn MergeOperator>>) -> VisibleCursor<C> {
         self.operator = operator;
         self
+    }
+
+    /// How many tombstones, and entries that ranges have deleted, the last move went over one by one.
+    #[inline]
+    pub fn passed(&self) -> usize {
+        self.passed
     }
 
     /// The cursor below.
@@ -231,6 +240,7 @@ impl<C: EntryCursor> VisibleCursor<C> {
     fn find_forward(&mut self, mut skip: bool) -> Result<bool> {
         // Steps taken over shadowed versions of the saved key.
         let mut steps = 0;
+        self.passed = 0;
         while self.inner.valid() {
             let (key, tag) = (self.inner.key(), self.inner.tag());
             if self.upper.as_ref().is_some_and(|upper| key >= &upper[..]) {
@@ -268,6 +278,7 @@ impl<C: EntryCursor> VisibleCursor<C> {
                 return Ok(true);
             }
             self.save_key();
+            self.passed += 1;
             (skip, steps) = (true, 0);
             self.inner.next()?;
         }
@@ -307,6 +318,7 @@ impl<C: EntryCursor> VisibleCursor<C> {
     #[inline(never)]
     fn next_hidden(&mut self, gone: SequenceNumber) -> Result<()> {
         self.hidden += 1;
+        self.passed += 1;
         if self.hidden < STEPS_MAX {
             return self.inner.next();
         }
@@ -341,6 +353,7 @@ impl<C: EntryCursor> VisibleCursor<C> {
 
     /// Goes backward to the first visible entry from where the inner cursor stands, which is on the oldest version of a key.
     fn find_backward(&mut self) -> Result<bool> {
+        self.passed = 0;
         while self.inner.valid() {
             if self.lower.as_ref().is_some_and(|lower| self.inner.key() < &lower[..]) {
                 break;
@@ -350,6 +363,7 @@ impl<C: EntryCursor> VisibleCursor<C> {
                 self.state = State::BeforeEntry;
                 return Ok(true);
             }
+            self.passed += 1;
         }
         self.value = PinnedSlice::empty();
         Ok(false)

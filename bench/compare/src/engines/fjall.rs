@@ -75,6 +75,14 @@ impl Engine for Fjall {
         }
     }
 
+    fn delete(&self, key: &[u8]) -> Outcome<()> {
+        self.keyspace.remove(key).map_err(say)
+    }
+
+    fn delete_range(&self, _from: &[u8], _to: &[u8]) -> Outcome<()> {
+        Err("fjall has no range deletes".to_owned())
+    }
+
     fn get(&self, key: &[u8], sink: &mut Sink) -> Outcome<bool> {
         let value = self.keyspace.get(key).map_err(say)?;
         Ok(value.inspect(|value| sink.take(value)).is_some())

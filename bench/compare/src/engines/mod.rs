@@ -25,6 +25,9 @@ pub(crate) const BLOCK_BYTES: u32 = 4 << 10;
 pub(crate) trait Engine: Send + Sync {
     /// Writes; with `sync` it is on the device before the return, else it survives the death of the process.
     fn put(&self, key: &[u8], value: &[u8], sync: bool) -> Outcome<()>;
+    fn delete(&self, key: &[u8]) -> Outcome<()>;
+    /// Deletes the keys from `from` to before `to`.
+    fn delete_range(&self, from: &[u8], to: &[u8]) -> Outcome<()>;
     /// Gives the value to `sink`; false if there is none.
     fn get(&self, key: &[u8], sink: &mut Sink) -> Outcome<bool>;
     /// As many gets; returns how many were found.

@@ -75,6 +75,15 @@ impl Engine for Rocks {
         .map_err(say)
     }
 
+    fn delete(&self, key: &[u8]) -> Outcome<()> {
+        self.db.delete(key).map_err(say)
+    }
+
+    fn delete_range(&self, from: &[u8], to: &[u8]) -> Outcome<()> {
+        let family = self.db.cf_handle("default").ok_or("rocksdb: no default column family")?;
+        self.db.delete_range_cf(family, from, to).map_err(say)
+    }
+
     fn get(&self, key: &[u8], sink: &mut Sink) -> Outcome<bool> {
         let value = self.db.get_pinned(key).map_err(say)?;
         Ok(value.inspect(|value| sink.take(value)).is_some())

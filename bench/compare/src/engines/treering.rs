@@ -59,6 +59,14 @@ impl Engine for Treering {
         .map_err(say)
     }
 
+    fn delete(&self, key: &[u8]) -> Outcome<()> {
+        self.keyspace.delete(key).map_err(say)
+    }
+
+    fn delete_range(&self, from: &[u8], to: &[u8]) -> Outcome<()> {
+        self.keyspace.delete_range(from..to).map_err(say)
+    }
+
     fn get(&self, key: &[u8], sink: &mut Sink) -> Outcome<bool> {
         let value = self.keyspace.get(key).map_err(say)?;
         Ok(value.inspect(|value| sink.take(value)).is_some())
