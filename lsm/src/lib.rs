@@ -29,6 +29,7 @@
 //! | many keys at once | [`Keyspace::multi_get`], [`Keyspace::multi_get_async`] |
 //! | read, decide, write | [`Db::transaction`]: optimistic, snapshot isolation or serializable |
 //! | how large a range is | [`Keyspace::estimate`] |
+//! | entries that go by themselves | [`KeyspaceOptions::ttl`] |
 //! | a stable view | [`Snapshot`] |
 //! | a copy that costs nothing | [`Db::checkpoint`] |
 //! | what `Ok` means | [`Durability`] |

@@ -2,12 +2,17 @@
 
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A monotonic clock that can also wait.
 pub trait Clock: Send + Sync + Debug {
     /// Time since some fixed point; never goes back.
     fn now(&self) -> Duration;
+    /// Time since 1970 (UTC), as the machine says: may jump. Only what must be known after a restart is measured by it. A clock that is
+    /// not the machine's has no other time than `now`.
+    fn wall(&self) -> Duration {
+        self.now()
+    }
     /// Returns after about `duration`.
     fn sleep(&self, duration: Duration);
     /// CPU time that the calling thread has used; for the statistics only. Zero on a clock that is not the machine's.
@@ -39,6 +44,11 @@ impl Default for SystemClock {
 impl Clock for SystemClock {
     fn now(&self) -> Duration {
         self.start.elapsed()
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "this file owns the clock")]
+    fn wall(&self) -> Duration {
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
     }
 
     #[allow(clippy::disallowed_methods, reason = "this file owns the clock")]

@@ -4,6 +4,7 @@ use crate::base::error::{Error, Result};
 use crate::base::limits::LEVEL_COUNT;
 use crate::base::merge::MergeOperator;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What `Ok` means for a write. See DURABILITY.md.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -106,6 +107,10 @@ impl Default for Options {
     }
 }
 
+/// Shortest time that entries may be kept.
+pub const TTL_MIN: Duration = Duration::from_secs(1);
+/// Longest time that entries may be kept, unless for ever.
+pub const TTL_MAX: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
 /// Longest name of a merge operator in bytes.
 pub const OPERATOR_NAME_BYTES_MAX: usize = 256;
 /// Smallest memtable in bytes.
@@ -189,6 +194,13 @@ pub struct KeyspaceOptions {
     pub level0_tables: u32,
     /// Name of the operator that [`Keyspace::merge`](crate::Keyspace::merge) uses. Default none: merges are refused.
     pub merge_operator: Option<String>,
+    /// How long an entry is kept after it was written: at least so long, and then gone within an eighth of it (or three seconds) while
+    /// the database is open. Default: for ever; 1 s to 100 years, in whole milliseconds.
+    ///
+    /// Expired entries are gone for snapshots, too, unless the snapshot is older than this time. Their space comes back as after a range delete: tables that hold nothing else are
+    /// dropped whole. Operands that a flush or compaction has folded expire with the newest of them. What was written in the last 32nd of
+    /// this time before a crash counts as written when the database is opened again. Time is the machine's wall clock; one that jumps ahead makes entries expire earlier by that much.
+    pub ttl: Option<Duration>,
 }
 
 impl Default for KeyspaceOptions {
@@ -204,6 +216,7 @@ impl Default for KeyspaceOptions {
             level_fanout: 10,
             level0_tables: 4,
             merge_operator: None,
+            ttl: None,
         }
     }
 }
@@ -235,6 +248,11 @@ impl KeyspaceOptions {
             (1..=OPERATOR_NAME_BYTES_MAX).contains(&name_bytes),
             "merge_operator",
             "a name of 1 to 256 bytes possible",
+        )?;
+        check(
+            self.ttl.is_none_or(|ttl| (TTL_MIN..=TTL_MAX).contains(&ttl)),
+            "ttl",
+            "1 second to 100 years possible",
         )?;
         match self.filter {
             FilterPolicy::None => Ok(()),

@@ -89,6 +89,7 @@ impl Engine {
                 }
                 state.events
             };
+            let expiry = self.expiry_interval();
             let worked = step(&self);
             let mut state = self.schedule.state.lock();
             match worked {
@@ -104,7 +105,13 @@ impl Engine {
                         continue;
                     }
                     while state.events == seen && !state.closing && !self.health.is_full() {
-                        self.schedule.work.wait(&mut state);
+                        match expiry {
+                            None => self.schedule.work.wait(&mut state),
+                            Some(interval) => {
+                                self.schedule.work.wait_for(&mut state, interval);
+                                break;
+                            }
+                        }
                     }
                 }
                 Err(_) => {
@@ -250,10 +257,9 @@ impl Engine {
             let clock = &self.environment.clock;
             let (started, cpu_before) = (clock.now(), clock.thread_cpu());
             let keyspace = &keyspaces[id.0 as usize];
-            let (options, operator) =
-                (&keyspace.record.options, keyspace.shape.operator().cloned());
+            let (options, shape) = (&keyspace.record.options, &keyspace.shape);
             let snapshots = self.snapshots.list();
-            let flushed = flush(&self.jobs, id, options, operator, memtable, snapshots);
+            let flushed = flush(&self.jobs, id, options, shape, memtable, snapshots);
             let Flushed { tables, range_deletes, mut work } =
                 flushed.inspect_err(|_| self.remove_tables(&edit))?;
             work.time = clock.now() - started;
@@ -281,7 +287,7 @@ impl Engine {
     }
 
     /// Makes an edit durable and shows it to readers. On failure the tables it adds are removed.
-    fn install(
+    pub(crate) fn install(
         &self,
         edit: &VersionEdit,
         change: impl FnOnce(&View, Vec<Arc<crate::version::shape::Shape>>) -> View,
@@ -342,11 +348,12 @@ impl Engine {
         if self.health.is_closed() {
             return Ok(false);
         }
+        let expired = self.expire()?;
         let mut buried = false;
         while self.tables.bury_one() {
             buried = true;
         }
-        let Some(plan) = self.next_plan() else { return Ok(buried) };
+        let Some(plan) = self.next_plan() else { return Ok(buried || expired) };
         let result = self.run_plan(&plan);
         if let Err(error) = &result {
             self.note_job_error(error);

@@ -206,6 +206,7 @@ impl Engine {
         let next = self.new_generation(commit, cost, keyspaces)?;
         let lsn = self.wal.rotate().map_err(|error| self.fail(error))?;
         let old = std::mem::replace(&mut commit.active, Arc::clone(&next));
+        commit.active_since = commit.sequence;
         self.current.change(|view| {
             let mut frozen = view.frozen.clone();
             frozen.insert(0, Arc::clone(&old));
@@ -226,6 +227,7 @@ impl Engine {
         debug_assert!(commit.active.is_empty());
         let next = self.new_generation(commit, cost, keyspaces)?;
         commit.active = Arc::clone(&next);
+        commit.active_since = commit.sequence;
         self.current.change(|view| crate::version::view::View { active: next, ..view.clone() });
         Ok(())
     }

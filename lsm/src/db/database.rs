@@ -145,6 +145,8 @@ impl Db {
         let shapes = versions.shapes();
         engine.current.change(|view| crate::version::view::View { shapes, ..view.clone() });
         drop(versions);
+        // Somebody may have to look after its time to live.
+        engine.schedule.wake();
         Ok(Keyspace { handle: Arc::clone(&self.default.handle), id })
     }
 

@@ -9,6 +9,7 @@ use crate::base::options::Options;
 use crate::base::sync::Mutex;
 
 use crate::db::environment::{Background, Environment};
+use crate::db::expiry::Expiry;
 use crate::db::health::Health;
 use crate::db::reactor::Reactor;
 use crate::db::schedule::Schedule;
@@ -39,6 +40,8 @@ pub(crate) struct Commit {
     pub(crate) sequence: SequenceNumber,
     /// The generation that takes writes; the view holds the same one.
     pub(crate) active: Arc<Generation>,
+    /// What it holds has larger sequence numbers.
+    pub(crate) active_since: SequenceNumber,
 }
 
 /// See the head of the file.
@@ -64,6 +67,7 @@ pub(crate) struct Engine {
     pub(crate) current: Current,
     pub(crate) versions: Mutex<VersionSet>,
     pub(crate) snapshots: Arc<Snapshots>,
+    pub(crate) expiry: Expiry,
     pub(crate) schedule: Schedule,
     pub(crate) pacer: Pacer,
     pub(crate) counters: Counters,

@@ -186,8 +186,9 @@ impl Engine {
         }
         self.wal.close()?;
         // From now on a log that ends early is damage, whatever happened to its files.
-        let edit = VersionEdit { promised: Some(self.wal.durable_lsn()), ..VersionEdit::default() };
         let mut versions = self.versions.lock();
+        let noted = self.time_note(&versions);
+        let edit = VersionEdit { promised: Some(self.wal.durable_lsn()), ..noted };
         if let Err(error) = versions.apply(&edit) {
             let Error::NoSpace { .. } = error else { return Err(error) };
             self.remove_ballast();

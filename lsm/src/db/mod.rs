@@ -11,6 +11,7 @@ mod database;
 mod engine;
 mod environment;
 mod estimate;
+mod expiry;
 mod gather;
 mod get_future;
 mod health;

@@ -23,6 +23,7 @@ use crate::db::background::job_count;
 use crate::db::commit::{apply_batch, batch_cost};
 use crate::db::engine::{Commit, Engine};
 use crate::db::environment::Environment;
+use crate::db::expiry::Expiry;
 use crate::db::health::Health;
 use crate::db::reactor::Reactor;
 use crate::db::schedule::Schedule;
@@ -165,10 +166,11 @@ pub(crate) fn open(
         arenas,
         epoch: start.epoch,
         wal,
-        commit: Mutex::new(Commit { sequence, active }),
+        commit: Mutex::new(Commit { sequence, active, active_since: sequence }),
         current: Current::new(view, sequence),
         versions: Mutex::new(versions),
         snapshots: Arc::default(),
+        expiry: Expiry::default(),
         schedule: Schedule::default(),
         pacer: Pacer::default(),
         counters: Counters::default(),
@@ -439,10 +441,9 @@ impl<'a> Replay<'a> {
         let Some(generation) = self.generation.take() else { return Ok(()) };
         for (id, memtable) in generation.memtables().filter(|(_, memtable)| !memtable.is_empty()) {
             let keyspace = &self.keyspaces[id.0 as usize];
-            let (options, operator) =
-                (&keyspace.record.options, keyspace.shape.operator().cloned());
+            let (options, shape) = (&keyspace.record.options, &keyspace.shape);
             let Flushed { tables, range_deletes, .. } =
-                flush(self.jobs, id, options, operator, memtable, Vec::new())?;
+                flush(self.jobs, id, options, shape, memtable, Vec::new())?;
             self.edit.range_deletes.extend(range_deletes.into_iter().map(|range| (id, range)));
             self.edit.added.extend(tables.into_iter().map(|info| (id, 0, info)));
         }

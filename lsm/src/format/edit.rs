@@ -11,6 +11,7 @@
 //! tag 6 table removed         keyspace:varint level:u8 number:varint
 //! tag 7 log promised          lsn:varint, below which the log was durable when the edit was written
 //! tag 8 range deleted         keyspace:varint sequence:varint start:prefixed end:prefixed (empty: no end)
+//! tag 9 time mark             milliseconds since 1970:varint sequence:varint: what was written by then has no larger number
 //! ```
 //! Items carry their length so that a tool can show what it does not know; the engine refuses unknown tags, because an
 //! item that is skipped is a file that is lost.
@@ -18,12 +19,13 @@
 use crate::base::coding::{
     put_prefixed, put_varint, take_bytes, take_prefixed, take_varint, take_varint32,
 };
-use crate::base::key::{FileNumber, KeyspaceId, SEQUENCE_MAX};
+use crate::base::key::{FileNumber, KeyspaceId, SEQUENCE_MAX, SequenceNumber};
 use crate::base::limits::{KEYSPACE_NAME_BYTES_MAX, LEVEL_COUNT, NUMBER_MAX};
 use crate::base::options::{Compression, FilterPolicy, KeyspaceOptions};
 use crate::base::range_deletes::RangeDelete;
 use crate::format::log::LSN_MAX;
 use crate::format::table_info::TableInfo;
+use std::time::Duration;
 
 /// A keyspace as the manifest knows it.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,6 +66,17 @@ pub struct VersionEdit {
     pub removed: Vec<(KeyspaceId, u8, FileNumber)>,
     /// Range deletes that left the log.
     pub range_deletes: Vec<(KeyspaceId, RangeDelete)>,
+    /// What had been written by then.
+    pub time_marks: Vec<TimeMark>,
+}
+
+/// Everything that was written before a moment has a sequence number up to this one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct TimeMark {
+    /// Milliseconds since 1970.
+    pub millis: u64,
+    /// The sequence number.
+    pub sequence: SequenceNumber,
 }
 
 const TAG_NEXT_FILE: u64 = 1;
@@ -74,6 +87,7 @@ const TAG_ADDED: u64 = 5;
 const TAG_REMOVED: u64 = 6;
 const TAG_PROMISED: u64 = 7;
 const TAG_RANGE_DELETE: u64 = 8;
+const TAG_TIME_MARK: u64 = 9;
 
 impl VersionEdit {
     /// Appends the encoded edit.
@@ -112,6 +126,12 @@ impl VersionEdit {
                 put_varint(out, u64::from(keyspace.0));
                 out.push(*level);
                 info.encode(out);
+            });
+        }
+        for mark in &self.time_marks {
+            item(TAG_TIME_MARK, &|out| {
+                put_varint(out, mark.millis);
+                put_varint(out, mark.sequence);
             });
         }
         for (keyspace, range) in &self.range_deletes {
@@ -166,6 +186,11 @@ impl VersionEdit {
                 let level = take_level(input)?;
                 self.added.push((keyspace, level, TableInfo::decode(input)?));
             }
+            TAG_TIME_MARK => {
+                let millis = take_varint(input)?;
+                let sequence = take_up_to(input, SEQUENCE_MAX)?;
+                self.time_marks.push(TimeMark { millis, sequence });
+            }
             TAG_RANGE_DELETE => {
                 let keyspace = KeyspaceId(take_varint32(input)?);
                 let sequence = take_up_to(input, SEQUENCE_MAX)?;
@@ -210,8 +235,12 @@ fn encode_options(options: &KeyspaceOptions, out: &mut Vec<u8>) {
     put_varint(out, options.level_base_bytes);
     put_varint(out, u64::from(options.level_fanout));
     put_varint(out, u64::from(options.level0_tables));
-    if let Some(name) = &options.merge_operator {
-        put_prefixed(out, name.as_bytes());
+    // From here on fields may be missing at the end.
+    if options.merge_operator.is_some() || options.ttl.is_some() {
+        put_prefixed(out, options.merge_operator.as_deref().unwrap_or_default().as_bytes());
+    }
+    if let Some(ttl) = options.ttl {
+        put_varint(out, ttl.as_millis() as u64);
     }
 }
 
@@ -237,8 +266,11 @@ fn decode_options(input: &mut &[u8]) -> Option<KeyspaceOptions> {
     options.level_fanout = take_varint32(input)?;
     options.level0_tables = take_varint32(input)?;
     if !input.is_empty() {
-        let name = take_prefixed(input)?.to_vec();
-        options.merge_operator = Some(String::from_utf8(name).ok()?);
+        let name = String::from_utf8(take_prefixed(input)?.to_vec()).ok()?;
+        options.merge_operator = Some(name).filter(|name| !name.is_empty());
+    }
+    if !input.is_empty() {
+        options.ttl = Some(Duration::from_millis(take_varint(input)?));
     }
     options.validate().ok()?;
     Some(options)
@@ -279,11 +311,13 @@ mod tests {
                 options: KeyspaceOptions {
                     filter: FilterPolicy::Standard { bits: 12 },
                     merge_operator: Some("counter".into()),
+                    ttl: Some(Duration::from_secs(60)),
                     ..Default::default()
                 },
             }],
             added: vec![(KeyspaceId(3), 1, info)],
             removed: vec![(KeyspaceId(0), 6, FileNumber(4))],
+            time_marks: vec![TimeMark { millis: 1 << 41, sequence: 5 }],
             range_deletes: vec![
                 (KeyspaceId(3), range(b"a", b"bb", 77)),
                 (KeyspaceId(0), range(b"m", b"", 78)),

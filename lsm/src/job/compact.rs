@@ -51,8 +51,15 @@ pub fn compact(
     }
     let ranges = RangeDeletes::clone(plan.shape.ranges());
     let mut retain = Retain::new(snapshots, is_bottom(plan)).without(ranges);
+    if plan.options.ttl.is_some() {
+        retain = retain.keeping_numbers();
+    }
     let infos = plan.inputs.iter().map(|(_, table)| table.info());
-    let known = infos.map(|info| info.sequence_max.max(info.applied)).max().unwrap_or(0);
+    // Expiry sets ranges under numbers that are older than entries: of those no table knows by its entries.
+    let known = match plan.options.ttl {
+        None => infos.map(|info| info.sequence_max.max(info.applied)).max().unwrap_or(0),
+        Some(_) => infos.map(|info| info.applied).min().unwrap_or(0),
+    };
     let output = Output::new(context, plan.keyspace, plan.output_level, &plan.options);
     let mut output = output.warm(is_hot(plan)).applied(retain.applied(known));
     let mut cuts = Cuts::new(plan);

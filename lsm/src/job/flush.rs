@@ -2,15 +2,15 @@
 
 use crate::base::error::Result;
 use crate::base::key::{KeyspaceId, SequenceNumber};
-use crate::base::merge::MergeOperator;
 use crate::base::options::KeyspaceOptions;
-use crate::base::range_deletes::RangeDelete;
+use crate::base::range_deletes::{RangeDelete, RangeDeletes};
 use crate::format::table_info::TableInfo;
 use crate::job::counters::LevelWork;
 use crate::job::output::{JobContext, Output};
 use crate::job::retain::Retain;
 use crate::job::rewrite::{Questions, rewrite};
 use crate::mem::memtable::Memtable;
+use crate::version::shape::Shape;
 use std::sync::Arc;
 
 /// What a flush has made.
@@ -32,17 +32,21 @@ pub fn flush(
     context: &JobContext,
     keyspace: KeyspaceId,
     options: &KeyspaceOptions,
-    operator: Option<Arc<dyn MergeOperator>>,
+    shape: &Shape,
     memtable: &Arc<Memtable>,
     snapshots: Vec<SequenceNumber>,
 ) -> Result<Flushed> {
     let mut work = LevelWork { jobs: 1, ..LevelWork::default() };
     let mut ranges = memtable.ranges();
-    let mut retain = Retain::new(snapshots.clone(), false).without(ranges.clone());
+    let mut all = RangeDeletes::clone(shape.ranges());
+    ranges.ranges().for_each(|range| all.add(&range.start, &range.end, range.sequence));
+    let mut retain = Retain::new(snapshots.clone(), false).without(all);
+    let known = if options.ttl.is_some() { 0 } else { memtable.newest() };
     let output = Output::new(context, keyspace, 0, options).warm(context.readers_about());
-    let mut output = output.applied(retain.applied(memtable.newest()));
+    let mut output = output.applied(retain.applied(known));
     let mut cursor = memtable.cursor();
     let questions = Questions { cut_before: |_: &[u8], _| false, covers_below: |_: &[u8]| true };
+    let operator = shape.operator().cloned();
     rewrite(context, &mut cursor, &mut retain, operator, &mut output, &mut work, questions)?;
     let tables = output.finish()?;
     work.wrote(&tables);

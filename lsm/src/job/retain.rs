@@ -44,6 +44,7 @@ pub struct Retain {
     over_known: bool,
     /// The last entry was an operand, of this stripe.
     in_operands: bool,
+    keeps_numbers: bool,
 }
 
 impl Retain {
@@ -60,7 +61,20 @@ impl Retain {
             over_to: None,
             over_known: false,
             in_operands: false,
+            keeps_numbers: false,
         }
+    }
+
+    /// Leaves every entry the sequence number by which it will expire.
+    pub fn keeping_numbers(mut self) -> Retain {
+        self.keeps_numbers = true;
+        self
+    }
+
+    /// True if a value that every reader sees, with nothing below it, needs no number any more.
+    fn drops_number(&self) -> bool {
+        // One that is newer than a range delete over it must stay newer.
+        self.bottom && self.stripe == 0 && self.over.is_empty() && !self.keeps_numbers
     }
 
     /// Drops what these ranges delete.
@@ -81,8 +95,7 @@ impl Retain {
 
     /// The tag of a value made of the entries at hand.
     pub fn tag_of_value(&self, tag: Tag) -> Tag {
-        let is_old = self.bottom && self.stripe == 0 && self.over.is_empty();
-        if is_old { Tag(u64::from(tag.kind_byte())) } else { tag }
+        if self.drops_number() { Tag(u64::from(tag.kind_byte())) } else { tag }
     }
 
     /// The stripe of the last entry.
@@ -148,8 +161,7 @@ impl Retain {
         match tag.kind() {
             Kind::Delete if self.bottom || !covers_below() => Verdict::DropTombstone,
             Kind::Delete if planted(Bug::TombstoneDroppedEarly) => Verdict::DropTombstone,
-            // A put that is newer than a range delete over it must stay newer.
-            Kind::Put if self.bottom && self.over.is_empty() => Verdict::KeepOld,
+            Kind::Put if self.drops_number() => Verdict::KeepOld,
             _ => Verdict::Keep,
         }
     }

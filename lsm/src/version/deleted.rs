@@ -47,13 +47,11 @@ impl View {
     ) -> SequenceNumber {
         let memtables = self.generations().filter_map(|generation| generation.memtable(keyspace));
         let memtables = memtables.filter(|memtable| memtable.range_bytes() > 0);
-        // The first to know one knows the newest.
-        let found = memtables
-            .map(|memtable| memtable.range_at(key, |step| step.newest(snapshot)))
-            .find(|&newest| newest > 0);
-        let in_tables =
-            || self.shape(keyspace).map(|shape| shape.ranges().at(key).newest(snapshot));
-        found.or_else(in_tables).unwrap_or(0)
+        // A range of the shape may be newer than those of memtables: one that expiry has set.
+        let in_memory =
+            memtables.map(|memtable| memtable.range_at(key, |step| step.newest(snapshot)));
+        let in_tables = self.shape(keyspace).map(|shape| shape.ranges().at(key).newest(snapshot));
+        in_memory.chain(in_tables).max().unwrap_or(0)
     }
 }
 

@@ -12,7 +12,7 @@ use crate::base::merge::MergeOperators;
 use crate::base::range_deletes::RangeDeletes;
 use crate::file::manifest::{self, ManifestWriter};
 use crate::file::name;
-use crate::format::edit::{KeyspaceRecord, LogMark, VersionEdit};
+use crate::format::edit::{KeyspaceRecord, LogMark, TimeMark, VersionEdit};
 use crate::format::log::LSN_MAX;
 use crate::version::shape::Shape;
 use crate::version::table::{Table, TableContext};
@@ -60,6 +60,8 @@ pub struct VersionSet {
     last_sequence: SequenceNumber,
     log: LogMark,
     promised: u64,
+    /// Oldest first.
+    time_marks: Vec<TimeMark>,
     writer: Option<ManifestWriter>,
     snapshot_bytes: u64,
     manifest_path: PathBuf,
@@ -83,6 +85,7 @@ impl VersionSet {
             last_sequence: 0,
             log: LogMark::default(),
             promised: 0,
+            time_marks: Vec::new(),
             writer: None,
             snapshot_bytes: 0,
             manifest_path,
@@ -139,6 +142,23 @@ impl VersionSet {
         }
         self.operators = operators;
         Ok(())
+    }
+
+    /// The largest sequence number that was written at `millis` (since 1970) or before; 0 if that is not known.
+    pub fn written_by(&self, millis: u64) -> SequenceNumber {
+        let at = self.time_marks.partition_point(|mark| mark.millis <= millis);
+        at.checked_sub(1).map_or(0, |at| self.time_marks[at].sequence)
+    }
+
+    /// The last time mark.
+    pub fn last_time_mark(&self) -> Option<TimeMark> {
+        self.time_marks.last().copied()
+    }
+
+    /// Forgets the time marks that say less about `millis` than the one after them.
+    pub fn forget_time_marks_before(&mut self, millis: u64) {
+        let at = self.time_marks.partition_point(|mark| mark.millis <= millis);
+        self.time_marks.drain(..at.saturating_sub(1));
     }
 
     /// Notes that deleted entries stand in the way of scans; true if that is news.
@@ -212,6 +232,7 @@ impl VersionSet {
             last_sequence: self.last_sequence,
             log: self.log,
             promised: self.promised,
+            time_marks: self.time_marks.clone(),
             writer: None,
             snapshot_bytes: 0,
             manifest_path: name::manifest(&self.context.directory, number),
@@ -376,6 +397,12 @@ impl VersionSet {
         self.last_sequence = self.last_sequence.max(edit.last_sequence.unwrap_or(0));
         self.log = edit.log.unwrap_or(self.log);
         self.promised = self.promised.max(edit.promised.unwrap_or(0));
+        for &mark in &edit.time_marks {
+            // In order, also where the clock was set back.
+            if self.time_marks.last().is_none_or(|last| last.millis < mark.millis) {
+                self.time_marks.push(mark);
+            }
+        }
         gone
     }
 
@@ -391,6 +418,7 @@ impl VersionSet {
             last_sequence: Some(self.last_sequence),
             log: Some(self.log),
             promised: Some(self.promised),
+            time_marks: self.time_marks.clone(),
             ..VersionEdit::default()
         };
         for keyspace in &self.keyspaces {
