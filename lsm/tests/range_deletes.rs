@@ -454,3 +454,107 @@ fn what_scans_stumble_over_is_compacted_away_and_nothing_else_is() {
         assert_eq!(contents(&db).len(), 2000);
     }
 }
+
+#[test]
+fn a_forgotten_range_delete_does_not_come_back() {
+    // Guards: what is forgotten is forgotten in the manifest before an entry loses the number that made it newer. A later table whose key range
+    // meets the range, made of two that did not, must not bring it back.
+    let disk = SimDisk::new(1);
+    let mut options = tiny_options();
+    options.default_keyspace.level0_tables = 2;
+    let db = open(&disk, &options).unwrap();
+    let keyspace = db.default_keyspace().clone();
+    let mut chance = Chance(1);
+    for n in 0..600 {
+        let value: Vec<u8> = (0..120).map(|_| chance.next() as u8).collect();
+        keyspace.put(format!("q{n:05}").as_bytes(), &value).unwrap();
+    }
+    keyspace.compact_range(None).unwrap();
+    for [first, second] in [[b"a", b"c"], [b"x", b"z"]] {
+        keyspace.put(first, b"1").unwrap();
+        keyspace.put(second, b"1").unwrap();
+        keyspace.flush().unwrap();
+    }
+    keyspace.delete_range(&b"m"[..]..&b"n"[..]).unwrap();
+    keyspace.flush().unwrap();
+    assert_eq!(db.stats().keyspaces[0].range_deletes, 0, "it meets no table");
+    keyspace.put(b"m1", b"precious").unwrap();
+    keyspace.flush().unwrap();
+    keyspace.compact_range(Some((b"m", b"n"))).unwrap();
+    while db.step().unwrap() {}
+    assert_eq!(keyspace.get(b"m1").unwrap().as_deref(), Some(&b"precious"[..]));
+    drop((keyspace, db));
+    let db = open(&disk, &options).unwrap();
+    assert_eq!(db.stats().keyspaces[0].range_deletes, 0);
+    assert_eq!(db.get(b"m1").unwrap().as_deref(), Some(&b"precious"[..]));
+}
+
+#[test]
+fn ranges_inside_one_another_stay_one() {
+    let disk = SimDisk::new(1);
+    let db = filled(&disk, 2000);
+    // Over flushes and openings.
+    for n in 1..400 {
+        db.delete_range(..&numbered(n)[..]).unwrap();
+        db.flush().unwrap();
+    }
+    assert!(db.stats().keyspaces[0].range_deletes <= 1);
+    // In one batch: no reader stands between its parts.
+    let mut batch = WriteBatch::new();
+    for n in 400..1900 {
+        batch.delete_range(db.default_keyspace(), ..&numbered(n)[..]).unwrap();
+    }
+    db.write(&batch, &WriteOptions::default()).unwrap();
+    // What a batch of so many numbers in so many steps would take is 9 MB.
+    let before = db.stats().memory_used;
+    assert!(before < 4 << 20, "{before}");
+    assert_eq!(contents(&db).len(), 101);
+    for _ in 0..3 {
+        let image = disk.after_kill();
+        let db = open(&image, &tiny_options()).unwrap();
+        assert_eq!(contents(&db).len(), 101);
+        assert!(db.stats().keyspaces[0].range_deletes <= 1);
+    }
+}
+
+#[test]
+fn ranges_that_cut_into_level_0_only_are_applied_in_time() {
+    let disk = SimDisk::new(1);
+    let mut options = tiny_options();
+    options.write_buffer_bytes = Some(1 << 20);
+    options.memory_limit = 16 << 20;
+    let db = open(&disk, &options).unwrap();
+    db.put(b"a", b"1").unwrap();
+    db.put(b"z", b"1").unwrap();
+    db.flush().unwrap();
+    let mut most = 0;
+    for n in 0..30_000u64 {
+        let (from, to) = (format!("k{n:06}a"), format!("k{n:06}b"));
+        db.delete_range(from.as_bytes()..to.as_bytes()).unwrap();
+        if n % 2000 == 0 {
+            db.flush().unwrap();
+            db.wait_for_compactions().unwrap();
+            most = most.max(db.stats().keyspaces[0].range_deletes);
+        }
+    }
+    assert!((4000..16_000).contains(&most), "{most}");
+    assert_eq!(contents(&db).len(), 2);
+}
+
+#[test]
+fn what_a_snapshot_held_back_is_done_when_it_has_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let db = Db::open(directory.path(), tiny_options()).unwrap();
+    for n in 0..100 {
+        db.put(&numbered(n), b"v").unwrap();
+    }
+    db.flush().unwrap();
+    let snapshot = db.snapshot();
+    db.delete_range(..).unwrap();
+    db.flush().unwrap();
+    db.wait_for_compactions().unwrap();
+    drop(snapshot);
+    db.wait_for_compactions().unwrap();
+    let tables: u64 = db.stats().keyspaces[0].levels.iter().map(|level| level.files).sum();
+    assert_eq!(tables, 0);
+}

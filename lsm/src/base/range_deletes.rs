@@ -24,6 +24,14 @@ use std::ops::Bound;
 /// Memory of a step beside its key and its sequence numbers.
 const STEP_BYTES: usize = 64;
 
+const NUMBER_BYTES: isize = size_of::<SequenceNumber>() as isize;
+
+/// The steps of a range.
+fn inside<'a>(start: &'a [u8], end: &'a [u8]) -> (Bound<&'a [u8]>, Bound<&'a [u8]>) {
+    let until = if end.is_empty() { Bound::Unbounded } else { Bound::Excluded(end) };
+    (Bound::Included(start), until)
+}
+
 /// Some range deletes of one keyspace.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct RangeDeletes {
@@ -81,6 +89,18 @@ impl RangeDeletes {
 
     /// Adds a range: keys from `start` to before `end`, without end if that is empty.
     pub fn add(&mut self, start: &[u8], end: &[u8], sequence: SequenceNumber) {
+        self.add_superseding(start, end, sequence, SequenceNumber::MAX);
+    }
+
+    /// The same where no reader stands between two numbers from `from` on: of those, every step keeps only the newest. So ranges inside
+    /// one another do not make lists that grow with each of them.
+    pub fn add_superseding(
+        &mut self,
+        start: &[u8],
+        end: &[u8],
+        sequence: SequenceNumber,
+        from: SequenceNumber,
+    ) {
         if !end.is_empty() {
             if start >= end {
                 return;
@@ -88,12 +108,59 @@ impl RangeDeletes {
             self.cut(end);
         }
         self.cut(start);
-        let until = if end.is_empty() { Bound::Unbounded } else { Bound::Excluded(end) };
-        for (_, sequences) in self.steps.range_mut::<[u8], _>((Bound::Included(start), until)) {
+        let mut grown = 0;
+        for (_, sequences) in self.steps.range_mut::<[u8], _>(inside(start, end)) {
+            let before = sequences.len();
             let at = sequences.partition_point(|&newer| newer > sequence);
-            if sequences.get(at) != Some(&sequence) {
-                sequences.insert(at, sequence);
-                self.bytes += size_of::<SequenceNumber>();
+            let is_superseded = at > 0 && sequence >= from;
+            if sequences.get(at) != Some(&sequence) && !is_superseded {
+                let last = at + sequences[at..].partition_point(|&older| older >= from);
+                sequences.splice(at..last, [sequence]);
+            }
+            grown += (sequences.len() as isize - before as isize) * NUMBER_BYTES;
+        }
+        self.bytes = self.bytes.saturating_add_signed(grown);
+        if from < sequence {
+            self.join(start, end);
+        }
+    }
+
+    /// Forgets the numbers up to `sequence` of the keys from `start` to before `end`, without end if that is empty.
+    pub fn forget(&mut self, start: &[u8], end: &[u8], sequence: SequenceNumber) {
+        if self.steps.is_empty() || (!end.is_empty() && start >= end) {
+            return;
+        }
+        if !end.is_empty() {
+            self.cut(end);
+        }
+        self.cut(start);
+        let mut gone = 0;
+        for (_, sequences) in self.steps.range_mut::<[u8], _>(inside(start, end)) {
+            let kept = sequences.partition_point(|&newer| newer > sequence);
+            gone += (sequences.len() - kept) * size_of::<SequenceNumber>();
+            sequences.truncate(kept);
+        }
+        self.bytes = self.bytes.saturating_sub(gone);
+        self.join(start, end);
+    }
+
+    /// Joins the steps from `start` to `end`, both included, with those before them that are equal.
+    fn join(&mut self, start: &[u8], end: &[u8]) {
+        let upto = if end.is_empty() { Bound::Unbounded } else { Bound::Included(end) };
+        let before = (Bound::Unbounded, Bound::Excluded(start));
+        let mut before =
+            self.steps.range::<[u8], _>(before).next_back().map_or(&[][..], |s| &s.1[..]);
+        let mut equal = Vec::new();
+        for (from, sequences) in self.steps.range::<[u8], _>((Bound::Included(start), upto)) {
+            if sequences == before {
+                equal.push(from.clone());
+            }
+            before = sequences;
+        }
+        for from in equal {
+            if let Some(sequences) = self.steps.remove(&from) {
+                let bytes = STEP_BYTES + from.len() + size_of_val(&sequences[..]);
+                self.bytes = self.bytes.saturating_sub(bytes);
             }
         }
     }
@@ -321,11 +388,60 @@ mod tests {
     }
 
     #[test]
+    fn superseding_and_forgetting_keep_the_other_answers() {
+        for seed in 0..300 {
+            let mut random = Random::new(seed);
+            let (mut set, mut added) = sample(&mut random);
+            let from = random.below(31);
+            for sequence in 31..31 + random.below(20) {
+                let (start, end) = (key(&mut random), key(&mut random));
+                let end = if random.one_in(8) { Vec::new() } else { end };
+                // Also one that is older than what is there, as expiry brings them.
+                let sequence = if random.one_in(5) { sequence - 10 } else { sequence };
+                set.add_superseding(&start, &end, sequence, from);
+                if end.is_empty() || start < end {
+                    added.push(RangeDelete { start, end, sequence });
+                }
+            }
+            for _ in 0..40 {
+                let key = key(&mut random);
+                let all = model(&added, &key);
+                let (newest, found) = (set.at(&key).sequences, set.at(&key).newest(u64::MAX));
+                assert_eq!(found, all.first().copied().unwrap_or(0), "seed {seed}");
+                let below: Vec<_> = newest.iter().filter(|&&s| s < from.min(21)).collect();
+                let expected: Vec<_> = all.iter().filter(|&&s| s < from.min(21)).collect();
+                assert!(newest.is_sorted_by(|a, b| a > b) && below == expected, "seed {seed}");
+            }
+            let (start, end, upto) = (key(&mut random), key(&mut random), random.below(45));
+            let before = set.clone();
+            set.forget(&start, &end, upto);
+            for _ in 0..40 {
+                let key = key(&mut random);
+                let mut expected = before.at(&key).sequences.to_vec();
+                if start <= key && key < end {
+                    expected.retain(|&sequence| sequence > upto);
+                }
+                assert_eq!(set.at(&key).sequences, expected, "seed {seed}");
+            }
+            // The sum of what is there.
+            let bytes = |(from, sequences): (&Vec<u8>, &Vec<u64>)| {
+                STEP_BYTES + from.len() + size_of_val(&sequences[..])
+            };
+            assert_eq!(set.bytes(), set.steps.iter().map(bytes).sum::<usize>(), "seed {seed}");
+        }
+    }
+
+    #[test]
     fn a_growing_range_stays_one_step() {
         let mut set = RangeDeletes::default();
         for day in 1..=1000u64 {
             set.add(b"\0", &day.to_be_bytes(), day);
             set.tidy(&[], |_, _| true);
+        }
+        assert_eq!((set.len(), set.newest(SequenceNumber::MAX)), (2, 1000));
+        let mut set = RangeDeletes::default();
+        for day in 1..=1000u64 {
+            set.add_superseding(b"\0", &day.to_be_bytes(), day, 0);
         }
         assert_eq!((set.len(), set.newest(SequenceNumber::MAX)), (2, 1000));
     }

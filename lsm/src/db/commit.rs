@@ -82,7 +82,7 @@ impl Engine {
         let parts = [header.bytes(), start, end];
         let unchecked = || Ok::<(), Error>(());
         self.commit(&parts, 1, 0, durability, unchecked, |generation, sequence| {
-            apply_range_delete(generation, keyspace, start, end, sequence)
+            apply_range_delete(generation, keyspace, (start, end), sequence, sequence)
         })
     }
 
@@ -108,7 +108,7 @@ impl Engine {
         let (bytes, count) = (operations.bytes(), operations.len());
         let cost = batch_cost(bytes, count);
         self.commit(&[bytes], count, cost, durability, check, |generation, first| {
-            apply_batch(generation, bytes, count, first)
+            apply_batch(generation, bytes, count, first, first)
         })
     }
 
@@ -274,19 +274,24 @@ pub(crate) fn batch_cost(bytes: &[u8], count: u32) -> usize {
     BatchReader::new(bytes, count).map(|item| item.map_or(0, cost)).sum()
 }
 
-/// Applies the operations of a batch with sequence numbers from `first` on.
+/// Applies the operations of a batch with sequence numbers from `first` on. No reader stands, or will stand, between two numbers from
+/// `unseen_from` on; in a batch none does anyway.
 pub(crate) fn apply_batch(
     generation: &Generation,
     bytes: &[u8],
     count: u32,
     first: SequenceNumber,
+    unseen_from: SequenceNumber,
 ) -> Result<()> {
     for (index, item) in BatchReader::new(bytes, count).enumerate() {
         let operation = item.expect("a batch is well-formed by construction");
         let Operation { kind, keyspace, key, value } = operation;
         let sequence = first + index as u64;
         match kind {
-            Kind::DeleteRange => apply_range_delete(generation, keyspace, key, value, sequence)?,
+            Kind::DeleteRange => {
+                let unseen_from = first.min(unseen_from);
+                apply_range_delete(generation, keyspace, (key, value), sequence, unseen_from)?;
+            }
             _ => apply(generation, keyspace, key, Tag::new(sequence, kind), value)?,
         }
     }
@@ -296,11 +301,12 @@ pub(crate) fn apply_batch(
 fn apply_range_delete(
     generation: &Generation,
     keyspace: KeyspaceId,
-    start: &[u8],
-    end: &[u8],
+    (start, end): (&[u8], &[u8]),
     sequence: SequenceNumber,
+    unseen_from: SequenceNumber,
 ) -> Result<()> {
-    generation.delete_range(keyspace, start, end, sequence).ok_or_else(|| no_keyspace(keyspace))
+    let deleted = generation.delete_range(keyspace, start, end, sequence, unseen_from);
+    deleted.ok_or_else(|| no_keyspace(keyspace))
 }
 
 #[inline]

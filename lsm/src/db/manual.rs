@@ -87,6 +87,11 @@ impl Engine {
             if !due && state.compacting == 0 && state.frozen.is_empty() {
                 return Ok(());
             }
+            if due && state.compacting == 0 {
+                // It may have become due by nothing that wakes a thread: a snapshot went, or time passed.
+                state.events += 1;
+                self.schedule.work.notify_all();
+            }
             self.schedule.done.wait_for(&mut state, RETRY_PAUSE);
         }
     }

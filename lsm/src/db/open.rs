@@ -139,6 +139,7 @@ pub(crate) fn open(
     remove_strays(&disk, directory, &versions, manifest)?;
     let wal = Wal::create(&disk, directory, wal_options, start, &slots)?;
 
+    // What the log has added.
     versions.tidy_ranges(&[]);
     let prefixes = vec![Vec::new(); versions.keyspaces().len()];
     let active = Arc::new(Generation::new(
@@ -235,6 +236,7 @@ fn put_log_into_tables(
     let start = if again { LogStart { epoch: log.epoch, lsn: log.lsn } } else { start };
     edit.log = Some(LogMark { epoch: start.epoch, lsn: start.lsn });
     edit.last_sequence = Some(sequence);
+    versions.tidy_ranges(&[]);
     let manifest = jobs.new_file();
     edit.next_file = Some(jobs.next_file.load(Ordering::Relaxed));
     versions.rewrite(manifest, &edit)?;
@@ -410,7 +412,8 @@ impl<'a> Replay<'a> {
                 self.generation.insert(Generation::new(0, arena, &prefixes))
             }
         };
-        apply_batch(generation, batch, count, sequence)?;
+        // Nobody reads yet, so ranges inside one another need not be told apart.
+        apply_batch(generation, batch, count, sequence, 0)?;
         self.last_sequence = self.last_sequence.max(sequence + u64::from(count) - 1);
         Ok(())
     }

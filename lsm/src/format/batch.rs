@@ -25,7 +25,7 @@ use crate::base::limits::{BATCH_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 pub const OPERATION_HEADER_BYTES_MAX: usize = 1 + 2 * VARINT32_BYTES_MAX + VARINT64_BYTES_MAX;
 
 /// Longest bound of a range delete: the longest key and the zero byte that makes it the one after.
-const BOUND_BYTES_MAX: usize = KEY_BYTES_MAX + 1;
+pub const BOUND_BYTES_MAX: usize = KEY_BYTES_MAX + 1;
 
 /// One operation of a batch.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -12,6 +12,7 @@
 //! tag 7 log promised          lsn:varint, below which the log was durable when the edit was written
 //! tag 8 range deleted         keyspace:varint sequence:varint start:prefixed end:prefixed (empty: no end)
 //! tag 9 time mark             milliseconds since 1970:varint sequence:varint: what was written by then has no larger number
+//! tag 10 range forgotten      as tag 8; range deletes of these keys up to this number are no more
 //! ```
 //! Items carry their length so that a tool can show what it does not know; the engine refuses unknown tags, because an
 //! item that is skipped is a file that is lost.
@@ -23,6 +24,7 @@ use crate::base::key::{FileNumber, KeyspaceId, SEQUENCE_MAX, SequenceNumber};
 use crate::base::limits::{KEYSPACE_NAME_BYTES_MAX, LEVEL_COUNT, NUMBER_MAX};
 use crate::base::options::{Compression, FilterPolicy, KeyspaceOptions};
 use crate::base::range_deletes::RangeDelete;
+use crate::format::batch::BOUND_BYTES_MAX;
 use crate::format::log::LSN_MAX;
 use crate::format::table_info::TableInfo;
 use std::time::Duration;
@@ -66,6 +68,8 @@ pub struct VersionEdit {
     pub removed: Vec<(KeyspaceId, u8, FileNumber)>,
     /// Range deletes that left the log.
     pub range_deletes: Vec<(KeyspaceId, RangeDelete)>,
+    /// Range deletes up to the number of each, of the keys of each, that nothing needs any more. They go before `range_deletes`.
+    pub range_forgets: Vec<(KeyspaceId, RangeDelete)>,
     /// What had been written by then.
     pub time_marks: Vec<TimeMark>,
 }
@@ -88,6 +92,7 @@ const TAG_REMOVED: u64 = 6;
 const TAG_PROMISED: u64 = 7;
 const TAG_RANGE_DELETE: u64 = 8;
 const TAG_TIME_MARK: u64 = 9;
+const TAG_RANGE_FORGET: u64 = 10;
 
 impl VersionEdit {
     /// Appends the encoded edit.
@@ -134,8 +139,10 @@ impl VersionEdit {
                 put_varint(out, mark.sequence);
             });
         }
-        for (keyspace, range) in &self.range_deletes {
-            item(TAG_RANGE_DELETE, &|out| {
+        let forgets = self.range_forgets.iter().map(|range| (TAG_RANGE_FORGET, range));
+        let deletes = self.range_deletes.iter().map(|range| (TAG_RANGE_DELETE, range));
+        for (tag, (keyspace, range)) in forgets.chain(deletes) {
+            item(tag, &|out| {
                 put_varint(out, u64::from(keyspace.0));
                 put_varint(out, range.sequence);
                 put_prefixed(out, &range.start);
@@ -191,15 +198,21 @@ impl VersionEdit {
                 let sequence = take_up_to(input, SEQUENCE_MAX)?;
                 self.time_marks.push(TimeMark { millis, sequence });
             }
-            TAG_RANGE_DELETE => {
+            TAG_RANGE_DELETE | TAG_RANGE_FORGET => {
                 let keyspace = KeyspaceId(take_varint32(input)?);
                 let sequence = take_up_to(input, SEQUENCE_MAX)?;
                 let start = take_prefixed(input)?.to_vec();
                 let end = take_prefixed(input)?.to_vec();
-                if start.is_empty() || (!end.is_empty() && start >= end) || sequence == 0 {
+                let is_long = start.len().max(end.len()) > BOUND_BYTES_MAX;
+                let is_empty = start.is_empty() || (!end.is_empty() && start >= end);
+                if is_long || is_empty || sequence == 0 {
                     return None;
                 }
-                self.range_deletes.push((keyspace, RangeDelete { start, end, sequence }));
+                let range = (keyspace, RangeDelete { start, end, sequence });
+                match tag {
+                    TAG_RANGE_FORGET => self.range_forgets.push(range),
+                    _ => self.range_deletes.push(range),
+                }
             }
             TAG_REMOVED => {
                 let keyspace = KeyspaceId(take_varint32(input)?);
@@ -317,6 +330,7 @@ mod tests {
             }],
             added: vec![(KeyspaceId(3), 1, info)],
             removed: vec![(KeyspaceId(0), 6, FileNumber(4))],
+            range_forgets: vec![(KeyspaceId(3), range(b"c", b"d", 76))],
             time_marks: vec![TimeMark { millis: 1 << 41, sequence: 5 }],
             range_deletes: vec![
                 (KeyspaceId(3), range(b"a", b"bb", 77)),

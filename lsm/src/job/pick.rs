@@ -175,7 +175,8 @@ pub struct Circumstances {
 pub fn is_due(shape: &Shape, options: &KeyspaceOptions, now: Circumstances) -> bool {
     urgencies(shape, options, now).iter().any(|score| *score >= 1.0)
         || shape.covered().iter().any(|covered| covered.since <= now.oldest)
-        || applies_ranges(shape, now) && most_cut_into(shape, now.oldest).is_some()
+        || applies_ranges(shape, now)
+            && shape.cut_into().iter().any(|(_, table)| shape.has_to_apply(table, now.oldest))
 }
 
 /// True if tables are rewritten only to apply range deletes.
@@ -238,25 +239,22 @@ pub fn pick(
             return Some((scores[level], plan(output_level, inputs, action)));
         }
     }
-    if applies_ranges(shape, now)
-        && let Some((level, table)) = most_cut_into(shape, now.oldest)
-        && !table.is_busy()
-    {
-        // Rewritten where it is: nothing passes anything.
-        return Some((1.0, plan(level, vec![(level, Arc::clone(table))], Action::Merge)));
+    if applies_ranges(shape, now) {
+        let cut_into = shape
+            .cut_into()
+            .iter()
+            .filter(|(_, table)| !table.is_busy() && shape.has_to_apply(table, now.oldest));
+        for &(level, ref table) in cut_into {
+            if level > 0 {
+                // Rewritten where it is: nothing passes anything.
+                return Some((1.0, plan(level, vec![(level, Arc::clone(table))], Action::Merge)));
+            }
+            if let Some((output_level, inputs)) = pick_level0(shape, base_level) {
+                return Some((1.0, plan(output_level, inputs, Action::Merge)));
+            }
+        }
     }
     None
-}
-
-/// The table into which most range deletes cut that no snapshot sees past: rewriting it brings them nearest to being forgotten.
-fn most_cut_into(shape: &Shape, oldest: SequenceNumber) -> Option<(usize, &Arc<Table>)> {
-    let tables = (1..LEVEL_COUNT)
-        .flat_map(|level| shape.level(level).tables().iter().map(move |table| (level, table)));
-    tables
-        .map(|(level, table)| (shape.cuts_into(table, oldest), level, table))
-        .filter(|(cuts, ..)| *cuts > 0)
-        .max_by_key(|(cuts, level, _)| (*cuts, *level))
-        .map(|(_, level, table)| (level, table))
 }
 
 type Inputs = Vec<(usize, Arc<Table>)>;

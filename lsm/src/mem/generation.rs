@@ -76,13 +76,14 @@ impl Generation {
         start: &[u8],
         end: &[u8],
         sequence: SequenceNumber,
+        unseen_from: SequenceNumber,
     ) -> Option<()> {
         let memtable = self.memtable(keyspace)?;
         let before = memtable.range_bytes();
-        memtable.delete_range(start, end, sequence);
-        let grown = memtable.range_bytes() - before;
+        memtable.delete_range(start, end, sequence, unseen_from);
+        let others = self.range_bytes() - before;
         // One applier; published with the sequence number.
-        self.range_bytes.store(self.range_bytes() + grown, Ordering::Relaxed);
+        self.range_bytes.store(others + memtable.range_bytes(), Ordering::Relaxed);
         Some(())
     }
 

@@ -92,11 +92,18 @@ impl Memtable {
         inserted
     }
 
-    /// Deletes the keys from `start` to before `end`, without end if that is empty. The caller is the one applier. Takes heap memory, not
-    /// the arena's: [`range_bytes`](Memtable::range_bytes).
-    pub fn delete_range(&self, start: &[u8], end: &[u8], sequence: SequenceNumber) {
+    /// Deletes the keys from `start` to before `end`, without end if that is empty. The caller is the one applier, and sees to it
+    /// that no reader ever stands between two numbers from `unseen_from` on. Takes heap memory, not the arena's:
+    /// [`range_bytes`](Memtable::range_bytes).
+    pub fn delete_range(
+        &self,
+        start: &[u8],
+        end: &[u8],
+        sequence: SequenceNumber,
+        unseen_from: SequenceNumber,
+    ) {
         let mut ranges = self.ranges.write();
-        ranges.add(start, end, sequence);
+        ranges.add_superseding(start, end, sequence, unseen_from);
         add(&self.data_bytes, (start.len() + end.len()) as u64);
         self.range_bytes.store(ranges.bytes() as u64, Ordering::Relaxed);
     }
@@ -110,6 +117,16 @@ impl Memtable {
     /// Hands what holds for `key` to `look`. Range deletes that were published before the call are there; later ones may be.
     pub fn range_at<T>(&self, key: &[u8], look: impl FnOnce(Step<'_>) -> T) -> T {
         look(self.ranges.read().at(key))
+    }
+
+    /// The first key from `lower` to before `upper` that a range delete newer than `than` covers.
+    pub fn first_range_newer(
+        &self,
+        lower: Option<&[u8]>,
+        upper: Option<&[u8]>,
+        than: SequenceNumber,
+    ) -> Option<Vec<u8>> {
+        self.ranges.read().first_newer(lower, upper, than)
     }
 
     /// The range deletes of this moment.

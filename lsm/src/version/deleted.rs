@@ -33,7 +33,7 @@ impl View {
         let memtables = self.generations().filter_map(|generation| generation.memtable(keyspace));
         let in_memory = memtables
             .filter(|memtable| memtable.range_bytes() > 0)
-            .find_map(|memtable| memtable.ranges().first_newer(lower, upper, than));
+            .find_map(|memtable| memtable.first_range_newer(lower, upper, than));
         let shape = self.shape(keyspace);
         in_memory.or_else(|| shape?.ranges().first_newer(lower, upper, than))
     }

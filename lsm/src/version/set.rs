@@ -9,11 +9,12 @@ use crate::base::error::{Error, Result};
 use crate::base::key::{FileNumber, KeyspaceId, SEQUENCE_MAX, SequenceNumber};
 use crate::base::limits::{NUMBER_MAX, NUMBER_SHARE_MAX};
 use crate::base::merge::MergeOperators;
-use crate::base::range_deletes::RangeDeletes;
+use crate::base::range_deletes::{RangeDelete, RangeDeletes};
 use crate::file::manifest::{self, ManifestWriter};
 use crate::file::name;
 use crate::format::edit::{KeyspaceRecord, LogMark, TimeMark, VersionEdit};
 use crate::format::log::LSN_MAX;
+use crate::mem::budget::{Charge, Use};
 use crate::version::shape::Shape;
 use crate::version::table::{Table, TableContext};
 use std::path::PathBuf;
@@ -62,6 +63,11 @@ pub struct VersionSet {
     promised: u64,
     /// Oldest first.
     time_marks: Vec<TimeMark>,
+    /// What was forgotten since the last edit, for the next.
+    range_forgets: Vec<(KeyspaceId, RangeDelete)>,
+    /// Memory of all range deletes.
+    range_charge: Charge,
+    is_recovering: bool,
     writer: Option<ManifestWriter>,
     snapshot_bytes: u64,
     manifest_path: PathBuf,
@@ -77,6 +83,7 @@ impl VersionSet {
 
     /// A set without keyspaces; errors about its edits name `manifest_path`.
     fn empty(context: Arc<TableContext>, manifest_path: PathBuf) -> VersionSet {
+        let range_charge = context.budget.charge(Use::TableMetadata, 0);
         VersionSet {
             context,
             operators: MergeOperators::default(),
@@ -86,6 +93,9 @@ impl VersionSet {
             log: LogMark::default(),
             promised: 0,
             time_marks: Vec::new(),
+            range_forgets: Vec::new(),
+            range_charge,
+            is_recovering: false,
             writer: None,
             snapshot_bytes: 0,
             manifest_path,
@@ -102,6 +112,7 @@ impl VersionSet {
         };
         let manifest_path = name::manifest(&context.directory, contents.number);
         let mut set = VersionSet::empty(context, manifest_path);
+        set.is_recovering = true;
         for edit in &contents.edits {
             let shapes = set.check(edit)?;
             set.adopt(edit, shapes);
@@ -110,6 +121,7 @@ impl VersionSet {
             return Err(Error::corruption(&set.manifest_path, 0, "no default keyspace"));
         }
         set.next_file = set.next_file.max(contents.number.0 + 1);
+        set.is_recovering = false;
         set.check_numbers()?;
         Ok(Some(set))
     }
@@ -125,6 +137,16 @@ impl VersionSet {
         ] {
             if number > max / NUMBER_SHARE_MAX {
                 let detail = format!("{what} {number}, which no database reaches");
+                return Err(Error::corruption(&self.manifest_path, 0, detail));
+            }
+        }
+        // Expiry deletes under the number after the last one that it knows to be too old.
+        let deleted_max = self.last_sequence + 1;
+        for keyspace in &self.keyspaces {
+            let tables = keyspace.shape.levels().iter().flat_map(|level| level.tables());
+            let applied = tables.map(|table| table.info().applied).max().unwrap_or(0);
+            if keyspace.shape.ranges().newest(SEQUENCE_MAX).max(applied) > deleted_max {
+                let detail = "a range was deleted after the last write that there is".to_owned();
                 return Err(Error::corruption(&self.manifest_path, 0, detail));
             }
         }
@@ -233,6 +255,10 @@ impl VersionSet {
             log: self.log,
             promised: self.promised,
             time_marks: self.time_marks.clone(),
+            // The snapshot of the set is without what was forgotten.
+            range_forgets: Vec::new(),
+            range_charge: self.context.budget.charge(Use::TableMetadata, self.range_charge.bytes()),
+            is_recovering: false,
             writer: None,
             snapshot_bytes: 0,
             manifest_path: name::manifest(&self.context.directory, number),
@@ -263,7 +289,13 @@ impl VersionSet {
     pub fn apply(&mut self, edit: &VersionEdit) -> Result<()> {
         let shapes = self.check(edit)?;
         let writer = self.writer.as_mut().ok_or(Error::Closed)?;
-        writer.append(edit)?;
+        if self.range_forgets.is_empty() {
+            writer.append(edit)?;
+        } else {
+            let range_forgets = self.range_forgets.clone();
+            writer.append(&VersionEdit { range_forgets, ..edit.clone() })?;
+            self.range_forgets.clear();
+        }
         if edit.log.is_some() || !edit.keyspaces.is_empty() {
             // Before anybody throws away the log that this edit makes superfluous.
             writer.vouch(&self.context.disk, &self.context.directory)?;
@@ -276,8 +308,8 @@ impl VersionSet {
     /// Forgets the range deletes that nothing needs any more: neither one of the snapshots, which ascend, nor what is in tables. Not at
     /// every change where there are very many.
     ///
-    /// It is not written down, so whoever reads the manifest gets forgotten ones back, and must tidy before the first read: entries that
-    /// were newer than one may have lost their numbers since. Nothing needs it then either, because tables say what was applied.
+    /// The next edit says what was forgotten. It must, and none later: a compaction that begins now takes their numbers from entries that a
+    /// forgotten one would then hide, and its own edit is the first that can tell of these.
     pub fn tidy_ranges(&mut self, snapshots: &[SequenceNumber]) {
         let oldest = snapshots.first().copied().unwrap_or(SEQUENCE_MAX);
         for keyspace in &mut self.keyspaces {
@@ -287,15 +319,28 @@ impl VersionSet {
                 continue;
             }
             keyspace.changes_untidied = 0;
-            let shape = &keyspace.shape;
+            let (shape, id) = (&keyspace.shape, keyspace.record.id);
             let mut ranges = RangeDeletes::clone(shape.ranges());
-            // What is newer than a snapshot is kept for the transaction that may hold it.
-            ranges
-                .tidy(snapshots, |step, sequence| sequence > oldest || shape.needs(step, sequence));
+            let mut forgotten: Vec<(KeyspaceId, RangeDelete)> = Vec::new();
+            ranges.tidy(snapshots, |step, sequence| {
+                // What is newer than a snapshot is kept for the transaction that may hold it.
+                let is_needed = sequence > oldest || shape.needs(step, sequence);
+                let start = step.from.unwrap_or_default();
+                // The newest of a step comes first, and older ones go with it.
+                if !is_needed && forgotten.last().is_none_or(|(_, last)| last.start != start) {
+                    let end = step.to.unwrap_or_default().to_vec();
+                    forgotten.push((id, RangeDelete { start: start.to_vec(), end, sequence }));
+                }
+                is_needed
+            });
+            self.range_forgets.append(&mut forgotten);
             if ranges != **shape.ranges() {
                 keyspace.shape = Arc::new(shape.with_ranges(ranges));
             }
         }
+        let bytes =
+            self.keyspaces.iter().map(|keyspace| keyspace.shape.ranges().bytes()).sum::<usize>();
+        self.range_charge.set(bytes as u64);
     }
 
     /// Says in CURRENT how far the manifest goes, so that one that ends before is known to be damaged. For a clean close.
@@ -326,6 +371,7 @@ impl VersionSet {
             .iter()
             .map(|(id, _, _)| *id)
             .chain(edit.removed.iter().map(|(id, _, _)| *id))
+            .chain(edit.range_forgets.iter().map(|(id, _)| *id))
             .chain(edit.range_deletes.iter().map(|(id, _)| *id));
         let mut touched: Vec<KeyspaceId> = touched.collect();
         touched.sort_unstable();
@@ -358,10 +404,18 @@ impl VersionSet {
                 })
                 .collect();
             let mut shape = old.apply(&removed, &added, &self.manifest_path)?;
+            let mut forgotten = edit.range_forgets.iter().filter(|(of, _)| *of == id).peekable();
             let mut deleted = edit.range_deletes.iter().filter(|(of, _)| *of == id).peekable();
-            if deleted.peek().is_some() {
+            if forgotten.peek().is_some() || deleted.peek().is_some() {
                 let mut ranges = RangeDeletes::clone(shape.ranges());
-                deleted.for_each(|(_, range)| ranges.add(&range.start, &range.end, range.sequence));
+                for (_, RangeDelete { start, end, sequence }) in forgotten {
+                    ranges.forget(start, end, *sequence);
+                }
+                // Nobody reads while a manifest is read: the newest is enough.
+                let superseding = if self.is_recovering { 0 } else { SEQUENCE_MAX };
+                for (_, RangeDelete { start, end, sequence }) in deleted {
+                    ranges.add_superseding(start, end, *sequence, superseding);
+                }
                 shape = shape.with_ranges(ranges);
             }
             shapes.push((index, Arc::new(shape)));

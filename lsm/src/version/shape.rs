@@ -16,6 +16,7 @@ pub struct Shape {
     levels: [Level; LEVEL_COUNT],
     ranges: Arc<RangeDeletes>,
     covered: OnceLock<Vec<Covered>>,
+    cut_into: OnceLock<Vec<(usize, Arc<Table>)>>,
     operator: Option<Arc<dyn MergeOperator>>,
 }
 
@@ -33,7 +34,13 @@ pub struct Covered {
 impl Default for Shape {
     fn default() -> Self {
         let levels = std::array::from_fn(|_| Level::default());
-        Shape { levels, ranges: Arc::default(), covered: OnceLock::new(), operator: None }
+        Shape {
+            levels,
+            ranges: Arc::default(),
+            covered: OnceLock::new(),
+            cut_into: OnceLock::new(),
+            operator: None,
+        }
     }
 }
 
@@ -58,7 +65,8 @@ impl Shape {
 
     /// This shape with other range deletes.
     pub fn with_ranges(&self, ranges: RangeDeletes) -> Shape {
-        Shape { ranges: Arc::new(ranges), covered: OnceLock::new(), ..self.clone() }
+        let (covered, cut_into) = (OnceLock::new(), OnceLock::new());
+        Shape { ranges: Arc::new(ranges), covered, cut_into, ..self.clone() }
     }
 
     /// What operands mean in this keyspace.
@@ -104,11 +112,37 @@ impl Shape {
             )
     }
 
-    /// How many range deletes up to `oldest` a rewrite of `table` would apply, each counted for every step of it that meets the table.
-    pub fn cuts_into(&self, table: &Table, oldest: SequenceNumber) -> usize {
+    /// True if a rewrite of `table` would apply a range delete, with no snapshot older than `oldest`.
+    pub fn has_to_apply(&self, table: &Table, oldest: SequenceNumber) -> bool {
         let info = table.info();
         let known = info.applied.max(info.sequence_min);
-        self.ranges.count_between(&info.smallest, &info.largest, known, oldest)
+        self.ranges.count_between(&info.smallest, &info.largest, known, oldest) > 0
+    }
+
+    /// The tables that range deletes cut into, with their levels; those that most do first. Found at the first call.
+    pub fn cut_into(&self) -> &[(usize, Arc<Table>)] {
+        self.cut_into.get_or_init(|| {
+            let levels = self.levels.iter().enumerate();
+            let tables = levels.flat_map(|(number, level)| {
+                level.tables().iter().map(move |table| (number, Arc::clone(table)))
+            });
+            let cuts = tables.map(|(level, table)| {
+                let info = table.info();
+                let known = info.applied.max(info.sequence_min);
+                let cuts = self.ranges.count_between(
+                    &info.smallest,
+                    &info.largest,
+                    known,
+                    SequenceNumber::MAX,
+                );
+                (cuts, level, table)
+            });
+            let mut cuts: Vec<_> = cuts.filter(|(cuts, ..)| *cuts > 0).collect();
+            cuts.sort_by_key(|(cuts, level, table)| {
+                std::cmp::Reverse((*cuts, *level, table.number()))
+            });
+            cuts.into_iter().map(|(_, level, table)| (level, table)).collect()
+        })
     }
 
     /// Tables that hold nothing but what ranges deleted. Found at the first call.
@@ -121,8 +155,8 @@ impl Shape {
             for (level, tables) in self.levels.iter().enumerate() {
                 for table in tables.tables() {
                     let info = table.info();
-                    let since =
-                        self.ranges.all_newer(&info.smallest, &info.largest, info.sequence_max);
+                    let than = info.sequence_max.max(info.applied);
+                    let since = self.ranges.all_newer(&info.smallest, &info.largest, than);
                     let of_table = |since| Covered { level, table: Arc::clone(table), since };
                     covered.extend(since.map(of_table));
                 }
@@ -158,7 +192,8 @@ impl Shape {
         manifest: &Path,
     ) -> Result<Shape> {
         let wrong = |detail: String| Error::corruption(manifest, 0, detail);
-        let mut shape = Shape { covered: OnceLock::new(), ..self.clone() };
+        let mut shape = self.clone();
+        (shape.covered, shape.cut_into) = (OnceLock::new(), OnceLock::new());
         for level in 0..LEVEL_COUNT {
             let gone: Vec<_> =
                 removed.iter().filter(|(at, _)| *at == level).map(|(_, number)| *number).collect();
