@@ -10,7 +10,7 @@ use treering_lsm::file::name::{self, FileKind};
 use treering_lsm::file::table_reader::TableReader;
 use treering_lsm::format::table_info::TableInfo;
 use treering_lsm::io::posix::PosixDisk;
-use treering_lsm::io::{Disk, Lock, OpenMode};
+use treering_lsm::io::{Disk, Lock};
 use treering_lsm::mem::budget::MemoryBudget;
 use treering_lsm::mem::cache::BlockCache;
 use treering_lsm::{Error, Result};
@@ -106,22 +106,6 @@ impl Database {
                 Entry { kind: name::parse(&name).filter(|_| is_file), name }
             })
             .collect())
-    }
-
-    /// Numbers of its tables.
-    pub(crate) fn tables(&self) -> Result<Vec<FileNumber>> {
-        let number = |entry: Entry| match entry.kind {
-            Some(FileKind::Table(number)) => Some(number),
-            _ => None,
-        };
-        Ok(self.entries()?.into_iter().filter_map(number).collect())
-    }
-
-    /// Size of a file.
-    pub(crate) fn size(&self, name: &str) -> Result<u64> {
-        let path = self.path.join(name);
-        let file = self.disk.open(&path, OpenMode::READ);
-        file.and_then(|file| file.size()).map_err(|error| Error::io("open", &path, error))
     }
 
     /// Opens a table as the one that it says it is.

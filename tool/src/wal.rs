@@ -22,8 +22,8 @@ use treering_lsm::limits::FORMAT_VERSION;
 
 /// A ring file that claims more is not believed.
 const RING_BYTES_MAX: u64 = 1 << 31;
-/// LSNs up to here are tried for a ring whose place in the log nobody knows: 16 TiB of log.
-const LSN_TRIED_MAX: u64 = 1 << 44;
+/// LSNs up to here are tried for a ring whose place in the log nobody knows: a terabyte of log, some ten seconds.
+const LSN_TRIED_MAX: u64 = 1 << 40;
 
 /// A segment file.
 #[derive(Clone, Debug)]
@@ -138,13 +138,10 @@ impl LogFiles {
         let written = |offset: &u64| frame(*offset)[6] != 0;
         let ends = self.segments.iter().filter_map(|segment| segment.header).map(|h| h.base);
         let known = ends.chain(self.ring_promise).max().unwrap_or(0);
-        let shortest = offsets().filter(written).min_by_key(|&offset| {
-            let frame = frame(offset);
-            u16::from_le_bytes([frame[4], frame[5]])
-        })?;
         let tries = |from: u64| (from..LSN_TRIED_MAX / lap).map(|turn| turn * lap);
         let near = tries((known / lap).saturating_sub(1)).take(4);
-        let turn = near.chain(tries(0)).find(|turn| holds(shortest, turn + shortest))?;
+        let any = |turn: &u64| offsets().filter(written).any(|offset| holds(offset, turn + offset));
+        let turn = near.chain(tries(0)).find(any)?;
         let turns = [turn.saturating_sub(lap), turn, turn + lap];
         let found = offsets().filter(written).flat_map(|offset| {
             let there = move |turn: &u64| holds(offset, turn + offset);

@@ -1,0 +1,173 @@
+//! Repair: whatever is lost of CURRENT, manifest and log, the contents afterwards are those of a model.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test")]
+
+mod common;
+
+use common::{Model, World, files, flip, options, run};
+use std::fs;
+use std::path::Path;
+use treering_lsm::Db;
+
+/// The names of keyspaces are lost with the last manifest.
+fn renamed(model: &Model) -> Model {
+    let name = |name: &String| {
+        if name == "default" { name.clone() } else { "recovered-1".to_owned() }
+    };
+    model.iter().map(|(old, map)| (name(old), map.clone())).collect()
+}
+
+fn repair(world: &World) -> String {
+    let path = world.path();
+    let path = path.to_str().unwrap();
+    let names = || files(Path::new(path), |_| true);
+    let before = names();
+    let plan = run(0, &["repair", path, "--dry-run"]);
+    assert!(plan.contains("nothing was changed"), "{plan}");
+    assert_eq!(names(), before, "a dry run changes nothing");
+    let told = run(0, &["repair", path]);
+    run(0, &["check", path]);
+    told
+}
+
+#[test]
+fn nothing_is_lost_with_current_or_the_manifest_or_both() {
+    // Promise: what a sound table or the log holds is in the repaired database, whatever else is gone.
+    for seed in 1..=3 {
+        for (lose_current, lose_manifest) in [(true, false), (false, true), (true, true)] {
+            let world = World::filled(seed);
+            let current = world.path().join("CURRENT");
+            if lose_current {
+                fs::remove_file(&current).unwrap();
+            }
+            if lose_manifest {
+                world
+                    .files(|name| name.starts_with("MANIFEST"))
+                    .iter()
+                    .for_each(|path| fs::remove_file(path).unwrap());
+            }
+            repair(&world);
+            let expected = if lose_manifest { renamed(&world.model) } else { world.model.clone() };
+            assert!(world.contents() == expected, "seed {seed}, {lose_current} {lose_manifest}");
+            assert!(world.contents() == expected, "a second opening");
+        }
+    }
+}
+
+#[test]
+fn a_manifest_that_was_cut_gives_what_it_still_says() {
+    for (seed, keep_current) in [(4, true), (5, false), (6, true)] {
+        let world = World::filled(seed);
+        let manifest = world.files(|name| name.starts_with("MANIFEST")).pop().unwrap();
+        let bytes = fs::read(&manifest).unwrap();
+        fs::write(&manifest, &bytes[..bytes.len() / 2]).unwrap();
+        if !keep_current {
+            fs::remove_file(world.path().join("CURRENT")).unwrap();
+        }
+        repair(&world);
+        let contents = world.contents();
+        assert!(contents == world.model || contents == renamed(&world.model), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_killed_database_that_wrote_little_is_replayed_from_its_ring() {
+    // Guards: without a segment and without a manifest nothing but the ring says where the log stands.
+    let mut world = World::new(7);
+    let db = world.open();
+    world.write(&db, 300, 2000);
+    db.close().unwrap();
+    let db = world.open();
+    world.write(&db, 40, 2000);
+    // A copy of an open database is what a kill leaves.
+    let copy = world.directory.path().join("killed");
+    fs::create_dir(&copy).unwrap();
+    for path in world.files(|name| name != "CURRENT" && !name.starts_with("MANIFEST")) {
+        fs::copy(&path, copy.join(path.file_name().unwrap())).unwrap();
+    }
+    db.close().unwrap();
+    fs::remove_dir_all(world.path()).unwrap();
+    fs::rename(&copy, world.path()).unwrap();
+    repair(&world);
+    assert!(world.contents() == world.model);
+}
+
+#[test]
+fn old_inputs_beside_the_outputs_of_a_compaction_change_nothing() {
+    for seed in [8, 9] {
+        let mut world = World::new(seed);
+        let db = world.open();
+        world.write(&db, 3000, 1500);
+        db.flush().unwrap();
+        let kept = world.directory.path().join("kept");
+        // Links of all tables, from before the compaction.
+        db.checkpoint(&kept).unwrap();
+        db.compact().unwrap();
+        world.write(&db, 300, 1500);
+        db.close().unwrap();
+        for path in files(&kept, |name| name.ends_with(".sst")) {
+            let to = world.path().join(path.file_name().unwrap());
+            if !to.exists() {
+                fs::copy(&path, to).unwrap();
+            }
+        }
+        fs::remove_file(world.path().join("CURRENT")).unwrap();
+        world
+            .files(|name| name.starts_with("MANIFEST"))
+            .iter()
+            .for_each(|path| fs::remove_file(path).unwrap());
+        repair(&world);
+        assert!(world.contents() == world.model, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_damaged_table_is_taken_out_and_kept() {
+    let world = World::filled(10);
+    let table = world.files(|name| name.ends_with(".sst")).pop().unwrap();
+    flip(&table, 200);
+    let name = table.file_name().unwrap().to_str().unwrap().to_owned();
+    let told = repair(&world);
+    assert!(told.contains(&format!("take out {name}")), "{told}");
+    assert!(world.path().join("lost-1").join(&name).exists() && !table.exists());
+    Db::open(world.path(), options()).unwrap().close().unwrap();
+}
+
+#[test]
+fn a_damaged_log_keeps_every_record_that_can_be_read() {
+    let mut world = World::new(11);
+    let db = world.open();
+    world.write(&db, 60, 2000);
+    let before = world.model.clone();
+    world.write(&db, 1, 2000);
+    let bytes = world.files(|name| name.ends_with(".wal")).len();
+    db.close().unwrap();
+    println!("{bytes} segments");
+    let path = world.path();
+    let wal = run(0, &["--json", "wal", path.to_str().unwrap()]);
+    let lines: Vec<serde_json::Value> =
+        wal.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let last = lines.iter().rev().find(|line| line["sequence"].is_u64()).unwrap();
+    let start = lines[0]["start"]["lsn"].as_u64().unwrap();
+    let offset = 4096 + last["lsn"].as_u64().unwrap() - start;
+    // The last record is damaged in both of its places.
+    for path in world.files(|name| name.ends_with(".wal")) {
+        flip(&path, offset + 20);
+    }
+    let ring = world.path().join("RING");
+    let capacity = fs::metadata(&ring).unwrap().len() - 4096;
+    flip(&ring, 4096 + last["lsn"].as_u64().unwrap() % capacity + 20);
+    assert!(run(1, &["check", path.to_str().unwrap()]).contains("damaged"));
+    let told = repair(&world);
+    assert!(told.contains("go to a new log"), "{told}");
+    assert!(world.contents() == before);
+}
+
+#[test]
+fn a_sound_database_is_let_alone() {
+    let world = World::filled(12);
+    let path = world.path();
+    let before: Vec<Vec<u8>> = world.files(|_| true).iter().map(|p| fs::read(p).unwrap()).collect();
+    assert!(run(0, &["repair", path.to_str().unwrap()]).contains("nothing to repair"));
+    let after: Vec<Vec<u8>> = world.files(|_| true).iter().map(|p| fs::read(p).unwrap()).collect();
+    assert!(before == after);
+}
