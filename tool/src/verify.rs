@@ -115,13 +115,17 @@ fn verify_segment(database: &Database, slot: u64) -> Result<String, Failure> {
         records += u64::from(record.lsn < end);
         Ok(())
     })?;
+    // The manifest promises, too, where one can be read.
+    let known = Manifest::sound(database).ok().map(|manifest| manifest.state);
+    let known = known.filter(|state| state.log.epoch == header.epoch);
+    let promised = known.map_or(0, |state| state.promised).max(walked.promised);
     let first = walked.holes.first().unwrap_or(&walked.end);
     let at = first.lsns.start;
     // What lies behind the last promise is a torn tail, and what is behind this segment is another's matter.
     let is_here = at < end && first.path == path;
-    if is_here && (first.impossible.is_some() || walked.promised > at) {
+    if is_here && (first.impossible.is_some() || promised > at) {
         let detail = first.impossible.map_or_else(
-            || format!("nothing validates here, but everything below LSN {} was acknowledged as durable", walked.promised),
+            || format!("nothing validates here, but everything below LSN {} was acknowledged as durable", promised),
             str::to_owned,
         );
         return Err(Error::corruption(&path, first.offset, detail).into());
