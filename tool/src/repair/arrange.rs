@@ -82,12 +82,15 @@ pub(super) fn arrange(
                     arrangement.placed.extend(placed);
                 }
                 None => {
+                    // Rather space and time than a read that is wrong.
                     let inputs = pile.iter().map(|table| table.info.clone()).collect();
                     arrangement.merges.push(Merge { keyspace, inputs });
                 }
             }
         }
     }
+    let newest = |info: &TableInfo| std::cmp::Reverse((info.sequence_max, info.table_id));
+    arrangement.placed.sort_by_key(|(id, level, info)| (*id, *level, newest(info)));
     Ok(arrangement)
 }
 

@@ -6,6 +6,9 @@
 //! the mark is the first byte of a segment from which the chain is whole, the last one before which every operation is in tables (a
 //! flush gives a keyspace all its operations up to a sequence number). Segments that were used again leave holes in front of it.
 //!
+//! Writes of class None are in no log. Where more of the log is replayed than is missing from tables (all that a keyspace has has sunk to the
+//! bottom, so that no number says how far it was flushed), an older logged value of such a key may come back.
+//!
 //! Where the chain of what is needed is broken, what can be read of it is written to a new log, and the old files go to the lost
 //! directory: the next open would refuse a log that ends before what it promised.
 
