@@ -91,8 +91,8 @@ pub(crate) struct Table {
 /// Rebuild CURRENT and the manifest of a database that has lost them, from its tables and its log.
 ///
 /// Nothing is destroyed: the old CURRENT and manifests, damaged tables and what else cannot stay are kept in a new
-/// directory lost-<n> inside of the database. Of a manifest that can be read in part, what it says is used; without any, keyspaces but
-/// "default" are named recovered-<id> and their options are guessed from their tables. The log is replayed by the next open.
+/// directory lost-N inside of the database. Of a manifest that can be read in part, what it says is used; without any, keyspaces but
+/// "default" are named recovered-ID and their options are guessed from their tables. The log is replayed by the next open.
 ///
 /// What no file says any more, nobody can know: where old inputs of a compaction stand beside its outputs and no manifest tells
 /// them apart, an entry that was deleted or overwritten may come back. The plan says where that may be.

@@ -16,6 +16,9 @@ use treering_lsm::{Db, KeyspaceOptions, Options, ReadOptions, WriteOptions};
 /// What each keyspace holds.
 pub type Model = BTreeMap<String, BTreeMap<Vec<u8>, Vec<u8>>>;
 
+/// Keys that the tests use.
+pub const KEYS: u64 = 6000;
+
 /// SplitMix64: the same seed gives the same test.
 pub struct Chance(pub u64);
 
@@ -85,8 +88,7 @@ impl World {
                 keyspace.delete_with(&key, &WriteOptions::default()).unwrap();
                 map.remove(&key);
             } else {
-                let value =
-                    format!("value {number} {}", "x".repeat(self.chance.below(60) as usize));
+                let value = format!("{number} {:x}", self.chance.below(u64::MAX)).repeat(3);
                 keyspace.put(&key, value.as_bytes()).unwrap();
                 map.insert(key, value.into_bytes());
             }
@@ -98,9 +100,9 @@ impl World {
         let mut world = World::new(seed);
         world.model.insert("other".to_owned(), BTreeMap::new());
         let db = world.open();
-        world.write(&db, 6000, 2000);
+        world.write(&db, 16_000, KEYS);
         db.wait_for_compactions().unwrap();
-        world.write(&db, 50, 2000);
+        world.write(&db, 300, KEYS);
         db.close().unwrap();
         world
     }
@@ -115,7 +117,7 @@ impl World {
             let map: BTreeMap<Vec<u8>, Vec<u8>> = all
                 .map(|entry| entry.map(|(key, value)| (key.to_vec(), value.to_vec())).unwrap())
                 .collect();
-            for number in 0..2000 {
+            for number in 0..KEYS {
                 let key = format!("key{number:06}").into_bytes();
                 let got = keyspace.get(&key).unwrap();
                 assert_eq!(
