@@ -46,6 +46,13 @@ pub(crate) enum Command {
         directory: PathBuf,
     },
     /// Rebuild CURRENT and the manifest of a database that has lost them, from its tables and its log
+    ///
+    /// Nothing is destroyed: the old CURRENT and manifests, damaged tables and what else cannot stay are kept in a new
+    /// directory lost-N inside of the database. Of a manifest that can be read in part, what it says is used; without any, keyspaces but
+    /// "default" are named recovered-ID and their options are guessed from their tables. The log is replayed by the next open.
+    ///
+    /// What no file says any more, nobody can know: where old inputs of a compaction stand beside its outputs and no manifest tells
+    /// them apart, an entry that was deleted or overwritten may come back. The plan says where that may be.
     Repair(Repair),
     /// Print how many tables, bytes, entries and tombstones each level holds, and how well they compress and filter
     Stats {
@@ -88,14 +95,7 @@ pub(crate) struct Table {
     pub(crate) verify: bool,
 }
 
-/// Rebuild CURRENT and the manifest of a database that has lost them, from its tables and its log.
-///
-/// Nothing is destroyed: the old CURRENT and manifests, damaged tables and what else cannot stay are kept in a new
-/// directory lost-N inside of the database. Of a manifest that can be read in part, what it says is used; without any, keyspaces but
-/// "default" are named recovered-ID and their options are guessed from their tables. The log is replayed by the next open.
-///
-/// What no file says any more, nobody can know: where old inputs of a compaction stand beside its outputs and no manifest tells
-/// them apart, an entry that was deleted or overwritten may come back. The plan says where that may be.
+/// Arguments of `repair`.
 #[derive(Args, Debug)]
 pub(crate) struct Repair {
     /// The database directory

@@ -224,4 +224,6 @@ fn a_wrong_command_line_is_answered_with_what_is_right() {
         let said = refusal(arguments);
         assert!(said.contains(part), "{arguments:?}: {said}");
     }
+    assert!(run(0, &["repair", "--help"]).contains("may come back"));
+    assert!(run(0, &["scan", "--help"]).contains("takes the lock"));
 }
