@@ -23,6 +23,8 @@
 //! 5. After a failed write or sync the writer refuses everything: the database is then poisoned and must be reopened. Only a
 //!    write that met a full disk may be tried again, at the same place.
 
+pub mod walk;
+
 use crate::base::checksum::{context_seed, extend};
 use crate::base::coding::{take_u32, take_u64};
 use crate::base::error::{Error, Result};

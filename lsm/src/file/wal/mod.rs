@@ -71,7 +71,7 @@ use std::sync::{Arc, OnceLock};
 use writer::Writer;
 
 pub use log::Lsn;
-pub use recover::{Apply, Recovered, recover};
+pub use recover::{Apply, Recovered, recover, walk};
 
 /// Smallest ring: a drain of one piece must leave room to go on.
 const RING_BYTES_MIN: u64 = if cfg!(loom) { 32 << 10 } else { 128 << 10 };

@@ -16,6 +16,8 @@
 //! of [`WINDOW_BYTES`] and the longest record whose fragments validated. 3. Damaged bytes give an error or an end,
 //! never a panic.
 
+pub mod walk;
+
 use super::LogStart;
 use super::log::{
     Assembler, FRAGMENT_HEADER_BYTES, FRAME_BYTES, Fragment, FragmentKind, HeaderError,
