@@ -1,5 +1,6 @@
 //! FORMAT.md, "CURRENT" and "MANIFEST".
 
+use crate::Entry;
 use crate::bytes::{Walk, crc};
 use std::collections::BTreeMap;
 
@@ -66,6 +67,7 @@ pub struct Manifest {
     pub log_epoch: u64,
     pub log_start: u64,
     pub promised: u64,
+    pub ranges: Vec<Entry>,
 }
 
 /// The number of the manifest in force.
@@ -154,6 +156,12 @@ fn edit(payload: &[u8], manifest: &mut Manifest) {
                 }
             }
             7 => manifest.promised = item.varint(),
+            8 => {
+                let (keyspace, sequence) = (item.varint(), item.varint());
+                let [key, value] = [(); 2].map(|()| item.prefixed().to_vec());
+                assert!(value.is_empty() || key < value, "a range ends behind its start");
+                manifest.ranges.push(Entry { keyspace, key, sequence, kind: 2, value });
+            }
             other => panic!("item tag {other}"),
         }
         item.end();
