@@ -105,6 +105,8 @@ impl Retain {
         self.stripe = stripe;
         // A range delete that every reader sees who sees the entry: newer, with no snapshot between them.
         let next_snapshot = self.snapshots.get(stripe).copied().unwrap_or(SEQUENCE_MAX);
+        let next_snapshot =
+            if planted(Bug::RangeCrossesSnapshot) { SEQUENCE_MAX } else { next_snapshot };
         let hides = |&range: &SequenceNumber| range > tag.sequence() && range <= next_snapshot;
         if self.over.iter().any(hides) {
             return Verdict::DropHidden;
@@ -117,6 +119,7 @@ impl Retain {
             Kind::Delete if planted(Bug::TombstoneDroppedEarly) => Verdict::DropTombstone,
             // A put that is newer than a range delete over it must stay newer.
             Kind::Put if self.bottom && self.over.is_empty() => Verdict::KeepOld,
+            Kind::Put if self.bottom && planted(Bug::NumberLostUnderRange) => Verdict::KeepOld,
             _ => Verdict::Keep,
         }
     }

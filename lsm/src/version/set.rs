@@ -8,6 +8,7 @@
 use crate::base::error::{Error, Result};
 use crate::base::key::{FileNumber, KeyspaceId, SEQUENCE_MAX, SequenceNumber};
 use crate::base::limits::{NUMBER_MAX, NUMBER_SHARE_MAX};
+use crate::base::planted::{Bug, planted};
 use crate::base::range_deletes::RangeDeletes;
 use crate::file::manifest::{self, ManifestWriter};
 use crate::file::name;
@@ -234,8 +235,10 @@ impl VersionSet {
             let shape = &keyspace.shape;
             let mut ranges = RangeDeletes::clone(shape.ranges());
             // What is newer than a snapshot is kept for the transaction that may hold it.
-            ranges
-                .tidy(snapshots, |step, sequence| sequence > oldest || shape.needs(step, sequence));
+            ranges.tidy(snapshots, |step, sequence| {
+                sequence > oldest
+                    || shape.needs(step, sequence) && !planted(Bug::RangeForgottenEarly)
+            });
             if ranges != **shape.ranges() {
                 keyspace.shape = Arc::new(shape.with_ranges(ranges));
             }
