@@ -32,8 +32,16 @@ const KEYS: u8 = 48;
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 /// One map for each keyspace.
 type Maps = [Map; 2];
-/// Keyspace, key, value or delete.
-type Change = (usize, Vec<u8>, Option<Vec<u8>>);
+/// Keyspace, key or first key, what becomes of it.
+type Change = (usize, Vec<u8>, What);
+
+#[derive(Clone, Debug)]
+enum What {
+    Put(Vec<u8>),
+    Delete,
+    /// All keys to before this one; without end if it is empty.
+    DeleteTo(Vec<u8>),
+}
 
 fn run(data: &[u8]) {
     let mut input = Input::new(data);
@@ -64,11 +72,15 @@ struct World {
 }
 
 fn apply(maps: &mut Maps, commit: &[Change]) {
-    for (keyspace, key, value) in commit {
-        match value {
-            Some(value) => maps[*keyspace].insert(key.clone(), value.clone()),
-            None => maps[*keyspace].remove(key),
-        };
+    for (keyspace, key, what) in commit {
+        let map = &mut maps[*keyspace];
+        match what {
+            What::Put(value) => drop(map.insert(key.clone(), value.clone())),
+            What::Delete => drop(map.remove(key)),
+            What::DeleteTo(end) => {
+                map.retain(|other, _| other < key || !end.is_empty() && other >= end);
+            }
+        }
     }
 }
 
@@ -81,6 +93,18 @@ fn key(number: u8) -> Vec<u8> {
         2 => format!("user{:04}/name", number / 8).into_bytes(),
         _ => [&[b'k'; 300][..], &[number]].concat(),
     }
+}
+
+/// A range delete between two keys; from one on where both are the same.
+fn range(at: usize, a: u8, b: u8) -> Change {
+    let (start, end) = (key(a).min(key(b)), key(a).max(key(b)));
+    let end = if start == end { Vec::new() } else { end };
+    (at, start, What::DeleteTo(end))
+}
+
+fn bounds<'a>(start: &'a [u8], end: &'a [u8]) -> (Bound<&'a [u8]>, Bound<&'a [u8]>) {
+    let end = if end.is_empty() { Bound::Unbounded } else { Bound::Excluded(end) };
+    (Bound::Included(start), end)
 }
 
 /// A value of up to 17 KB, most of them short.
@@ -110,6 +134,7 @@ impl World {
         let code = input.u8();
         let outcome = match code % 32 {
             0..=5 => self.put(input, code),
+            7 if code & 64 != 0 => self.delete_range(input, code),
             6 | 7 => self.delete(input, code),
             8..=10 => self.batch(input),
             11 => self.flush(),
@@ -167,7 +192,7 @@ impl World {
         let number = input.u8();
         let (at, key) = (usize::from(number >> 7), key(number));
         let value = value(input.u8(), code);
-        self.begin(vec![(at, key.clone(), Some(value.clone()))]);
+        self.begin(vec![(at, key.clone(), What::Put(value.clone()))]);
         self.keyspaces[at].put_with(&key, &value, &options)?;
         self.acknowledge(&options);
         Ok(())
@@ -177,8 +202,23 @@ impl World {
         let options = World::durability(code);
         let number = input.u8();
         let (at, key) = (usize::from(number >> 7), key(number));
-        self.begin(vec![(at, key.clone(), None)]);
+        self.begin(vec![(at, key.clone(), What::Delete)]);
         self.keyspaces[at].delete_with(&key, &options)?;
+        self.acknowledge(&options);
+        Ok(())
+    }
+
+    fn delete_range(&mut self, input: &mut Input<'_>, code: u8) -> Result<()> {
+        let options = World::durability(code);
+        let (a, b) = (input.u8(), input.u8());
+        let at = usize::from(a >> 7);
+        let change = range(at, a, b);
+        let (start, end) = match &change {
+            (_, start, What::DeleteTo(end)) => (start.clone(), end.clone()),
+            other => unreachable!("a range is {other:?}"),
+        };
+        self.begin(vec![change]);
+        self.keyspaces[at].delete_range_with(bounds(&start, &end), &options)?;
         self.acknowledge(&options);
         Ok(())
     }
@@ -188,18 +228,24 @@ impl World {
         let mut commit = Vec::new();
         for _ in 0..head % 8 {
             let (number, length) = (input.u8(), input.u8());
-            let change = (length % 4 != 3).then(|| value(length, number));
-            commit.push((usize::from(number >> 7), key(number), change));
+            let at = usize::from(number >> 7);
+            commit.push(match length % 4 {
+                3 if length >= 224 => range(at, number, length),
+                3 => (at, key(number), What::Delete),
+                _ => (at, key(number), What::Put(value(length, number))),
+            });
         }
         self.write(commit, &World::durability(head))
     }
 
     fn write(&mut self, commit: Vec<Change>, options: &WriteOptions) -> Result<()> {
         let mut batch = WriteBatch::new();
-        for (at, key, value) in &commit {
-            match value {
-                Some(value) => batch.put(&self.keyspaces[*at], key, value)?,
-                None => batch.delete(&self.keyspaces[*at], key)?,
+        for (at, key, what) in &commit {
+            let keyspace = &self.keyspaces[*at];
+            match what {
+                What::Put(value) => batch.put(keyspace, key, value)?,
+                What::Delete => batch.delete(keyspace, key)?,
+                What::DeleteTo(end) => batch.delete_range(keyspace, bounds(key, end))?,
             }
         }
         self.begin(commit);
@@ -211,7 +257,7 @@ impl World {
     /// Every key at once, so that levels fill.
     fn fill(&mut self, input: &mut Input<'_>) -> Result<()> {
         let (at, length) = (usize::from(input.u8() % 2), input.u8() % 128);
-        let change = |number: u8| (at, key(number), Some(value(length, number)));
+        let change = |number: u8| (at, key(number), What::Put(value(length, number)));
         self.write((0..KEYS).map(change).collect(), &WriteOptions::default())
     }
 
@@ -506,6 +552,21 @@ fn seeds() -> Vec<Vec<u8>> {
         list(
             7,
             &[&[0, 1, 255], &[0, 2, 254], &[0, 3, 253], &[13], &[13], &[28, 3, 1], &[27], scan],
+        ),
+        list(
+            8,
+            &[
+                fill,
+                &[25, 0],
+                flush,
+                &[71, 9, 30],
+                &[231, 5, 5],
+                flush,
+                &[1, 9, 3],
+                compact,
+                &[26],
+                scan,
+            ],
         ),
     ]
 }

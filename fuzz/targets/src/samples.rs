@@ -117,7 +117,10 @@ fn build(disk: &SimDisk, commits: u64, close: bool) -> Result<()> {
         let mut batch = WriteBatch::new();
         for keyspace in [db.default_keyspace(), &other] {
             let key = format!("key{:02}", random.below(20));
-            if random.one_in(4) {
+            if random.one_in(12) {
+                let end = format!("{key}~");
+                batch.delete_range(keyspace, key.as_bytes()..end.as_bytes())?;
+            } else if random.one_in(4) {
                 batch.delete(keyspace, key.as_bytes())?;
             } else {
                 let value = vec![b'a' + (number % 26) as u8; random.below(60) as usize];

@@ -53,6 +53,9 @@ bugs! {
     TableWriteErrorSwallowed = "table-write-error-swallowed": "a failed write of a table is ignored";
     TombstoneDroppedEarly = "tombstone-dropped-early": "a tombstone goes although an older version lies below";
     SnapshotsIgnored = "snapshots-ignored": "compaction does not ask for live snapshots";
+    RangeForgottenEarly = "range-forgotten-early": "a range delete is forgotten although a table still needs it";
+    RangeCrossesSnapshot = "range-crosses-snapshot": "a compaction applies a range delete to what a snapshot before it sees";
+    NumberLostUnderRange = "number-lost-under-range": "an entry under a range delete loses the number by which it is newer";
     FilterForgetsKey = "filter-forgets-key": "the filter of a table lacks its last key";
     UpperBoundIgnored = "upper-bound-ignored": "a backward scan begins behind its upper bound";
     NoSpacePoisons = "no-space-poisons": "a full disk counts as a failure for good";

@@ -145,6 +145,8 @@ impl Retain {
         self.stripe = stripe;
         // A range delete that every reader sees who sees the entry: newer, with no snapshot between them.
         let next_snapshot = self.snapshots.get(stripe).copied().unwrap_or(SEQUENCE_MAX);
+        let next_snapshot =
+            if planted(Bug::RangeCrossesSnapshot) { SEQUENCE_MAX } else { next_snapshot };
         let hides = |&range: &SequenceNumber| range > tag.sequence() && range <= next_snapshot;
         let is_hidden = self.over.iter().any(hides);
         self.in_operands = tag.kind() == Kind::Merge && !is_hidden;
@@ -162,6 +164,7 @@ impl Retain {
             Kind::Delete if self.bottom || !covers_below() => Verdict::DropTombstone,
             Kind::Delete if planted(Bug::TombstoneDroppedEarly) => Verdict::DropTombstone,
             Kind::Put if self.drops_number() => Verdict::KeepOld,
+            Kind::Put if self.bottom && planted(Bug::NumberLostUnderRange) => Verdict::KeepOld,
             _ => Verdict::Keep,
         }
     }

@@ -9,6 +9,7 @@ use crate::base::error::{Error, Result};
 use crate::base::key::{FileNumber, KeyspaceId, SEQUENCE_MAX, SequenceNumber};
 use crate::base::limits::{NUMBER_MAX, NUMBER_SHARE_MAX};
 use crate::base::merge::MergeOperators;
+use crate::base::planted::{Bug, planted};
 use crate::base::range_deletes::{RangeDelete, RangeDeletes};
 use crate::file::manifest::{self, ManifestWriter};
 use crate::file::name;
@@ -324,7 +325,8 @@ impl VersionSet {
             let mut forgotten: Vec<(KeyspaceId, RangeDelete)> = Vec::new();
             ranges.tidy(snapshots, |step, sequence| {
                 // What is newer than a snapshot is kept for the transaction that may hold it.
-                let is_needed = sequence > oldest || shape.needs(step, sequence);
+                let early = planted(Bug::RangeForgottenEarly);
+                let is_needed = sequence > oldest || shape.needs(step, sequence) && !early;
                 let start = step.from.unwrap_or_default();
                 // The newest of a step comes first, and older ones go with it.
                 if !is_needed && forgotten.last().is_none_or(|(_, last)| last.start != start) {

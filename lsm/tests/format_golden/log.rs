@@ -124,7 +124,7 @@ fn operations(record: &[u8], entries: &mut Vec<Entry>) {
         let key_length = walk.varint() as usize;
         let value_length = match kind {
             0 => 0,
-            1 => walk.varint() as usize,
+            1..=3 => walk.varint() as usize,
             other => panic!("operation of kind {other}"),
         };
         let key = walk.take(key_length).to_vec();

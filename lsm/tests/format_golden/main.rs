@@ -37,7 +37,7 @@ pub type Files = BTreeMap<String, Vec<u8>>;
 /// What a database shows: keyspace name and key to value.
 type Contents = BTreeMap<(String, Vec<u8>), Vec<u8>>;
 
-/// An entry of a table or an operation of the log.
+/// An entry of a table, an operation of the log, or a range delete: from `key` to before `value`.
 #[derive(Debug)]
 pub struct Entry {
     pub keyspace: u64,
@@ -52,6 +52,32 @@ struct Found {
     contents: Contents,
     tables: Met,
     log: Log,
+    ranges: Ranges,
+}
+
+/// What was met of range deletes.
+#[derive(Debug, Default)]
+struct Ranges {
+    in_log: usize,
+    in_manifest: usize,
+    /// Entries that one hides.
+    hidden: usize,
+    /// Entries that the manifest still names one over, and whose table says that it has been applied.
+    spared: usize,
+}
+
+impl Entry {
+    /// True for a range delete over `other` that is newer.
+    fn is_over(&self, other: &Entry) -> bool {
+        self.sequence > other.sequence && self.meets(other)
+    }
+
+    /// True for a range that holds the key of `other`.
+    fn meets(&self, other: &Entry) -> bool {
+        self.keyspace == other.keyspace
+            && self.key <= other.key
+            && (self.value.is_empty() || other.key < self.value)
+    }
 }
 
 /// FORMAT.md, "The directory": walks every byte of every file. A database that was killed may hold tables that no manifest
@@ -65,7 +91,8 @@ fn walk(files: &Files, strays: bool) -> Found {
     for (id, (keyspace, _level, info)) in &manifest.tables {
         assert!(*id < manifest.next_file && info.sequence_max <= manifest.last_sequence);
         let bytes = &files[&format!("{id:06}.sst")];
-        entries.extend(table::table(*keyspace, info, bytes, &mut tables));
+        let of_table = table::table(*keyspace, info, bytes, &mut tables);
+        entries.extend(of_table.into_iter().map(|entry| (entry, info.applied)));
     }
     let log = log::log(files, manifest.log_epoch, manifest.log_start, manifest.promised);
     for (name, bytes) in files {
@@ -83,23 +110,46 @@ fn walk(files: &Files, strays: bool) -> Found {
         }
     }
 
-    let mut newest: BTreeMap<(u64, &[u8]), &Entry> = BTreeMap::new();
-    for entry in entries.iter().chain(&log.entries) {
-        let slot = newest.entry((entry.keyspace, &entry.key)).or_insert(entry);
-        if entry.sequence >= slot.sequence {
-            *slot = entry;
+    let (in_log, operations): (Vec<_>, Vec<_>) = log.entries.iter().partition(|op| op.kind == 2);
+    let mut newest: BTreeMap<(u64, &[u8]), (&Entry, u64)> = BTreeMap::new();
+    let in_tables = entries.iter().map(|(entry, applied)| (entry, *applied));
+    for (entry, applied) in in_tables.chain(operations.into_iter().map(|entry| (entry, 0))) {
+        let slot = newest.entry((entry.keyspace, &entry.key)).or_insert((entry, applied));
+        if entry.sequence >= slot.0.sequence {
+            *slot = (entry, applied);
         }
     }
+    let mut ranges =
+        Ranges { in_log: in_log.len(), in_manifest: manifest.ranges.len(), ..Ranges::default() };
+    assert!(manifest.ranges.iter().all(|range| range.sequence <= manifest.last_sequence));
     let name = |keyspace: u64| manifest.keyspaces[&keyspace].name.clone();
-    let living = newest.into_values().filter(|entry| entry.kind == 1);
+    let mut living: Vec<&Entry> = Vec::new();
+    for (entry, applied) in newest.into_values().filter(|(entry, _)| entry.kind == 1) {
+        let is_forgotten = |&(index, range): &(usize, &Entry)| {
+            manifest.forgotten.iter().any(|(count, of)| {
+                index < *count && of.sequence >= range.sequence && of.meets(entry)
+            })
+        };
+        let named = manifest.ranges.iter().enumerate().filter(|(_, range)| range.is_over(entry));
+        let (forgotten, named): (Vec<_>, Vec<_>) = named.partition(is_forgotten);
+        let over = in_log.iter().copied().filter(|range| range.is_over(entry));
+        let mut over = over.chain(named.into_iter().map(|(_, range)| range)).peekable();
+        let is_spared = over.peek().is_some_and(|range| range.sequence <= applied);
+        ranges.spared += usize::from(is_spared || !forgotten.is_empty());
+        match over.any(|range| range.sequence > applied) {
+            true => ranges.hidden += 1,
+            false => living.push(entry),
+        }
+    }
     let contents = living
+        .into_iter()
         .map(|entry| ((name(entry.keyspace), entry.key.clone()), entry.value.clone()))
         .collect();
     for keyspace in manifest.keyspaces.values() {
         assert!(keyspace.compression.iter().all(|&kind| kind <= 2) && keyspace.filter[0] <= 2);
         assert!((1 << 10..=1 << 20).contains(&keyspace.block_bytes));
     }
-    Found { contents, tables, log }
+    Found { contents, tables, log, ranges }
 }
 
 /// What the engine shows, by scan and by point reads.
@@ -257,9 +307,11 @@ fn files_of(disk: &SimDisk) -> Files {
 fn a_reader_made_from_the_document_reads_random_databases() {
     let mut met = Met::default();
     let mut fragments = [0; 8];
+    let mut ranges = Ranges::default();
     for seed in 0..20 {
         let mut chance = Chance(seed);
         let disk = SimDisk::new(seed);
+        let mut model = Contents::new();
         for life in 0..3 {
             let db = common::open(&disk, &tiny_options()).unwrap();
             if life == 0 {
@@ -280,9 +332,26 @@ fn a_reader_made_from_the_document_reads_random_databases() {
                             let large = chance.one_in(80);
                             let length = chance.below(if large { 90_000 } else { 150 }) as usize;
                             let value: Vec<u8> = (0..length).map(|i| (i / 9) as u8).collect();
-                            match chance.one_in(5) {
-                                true => batch.delete(keyspace, key.as_bytes()).unwrap(),
-                                false => batch.put(keyspace, key.as_bytes(), &value).unwrap(),
+                            let place = (keyspace.name(), key.clone().into_bytes());
+                            match chance.below(40) {
+                                0 => {
+                                    // Up to ten keys, now and then all behind.
+                                    let digits = if chance.one_in(20) { 0 } else { 5 };
+                                    let last = format!("{}~", &key[..digits]);
+                                    let range = key.as_bytes()..last.as_bytes();
+                                    batch.delete_range(keyspace, range.clone()).unwrap();
+                                    model.retain(|(at, key), _| {
+                                        *at != place.0 || !range.contains(&&key[..])
+                                    });
+                                }
+                                1..=8 => {
+                                    batch.delete(keyspace, key.as_bytes()).unwrap();
+                                    model.remove(&place);
+                                }
+                                _ => {
+                                    batch.put(keyspace, key.as_bytes(), &value).unwrap();
+                                    model.insert(place, value);
+                                }
                             }
                         }
                         let sync = chance.one_in(20);
@@ -293,6 +362,11 @@ fn a_reader_made_from_the_document_reads_random_databases() {
             }
             let found = walk(&files_of(&disk.after_kill()), true);
             assert_eq!(found.contents, engine_contents(&db), "seed {seed} life {life}");
+            assert_eq!(found.contents, model, "seed {seed} life {life}");
+            ranges.in_log += found.ranges.in_log;
+            ranges.in_manifest += found.ranges.in_manifest;
+            ranges.hidden += found.ranges.hidden;
+            ranges.spared += found.ranges.spared;
             met.partitions += found.tables.partitions;
             met.versions += found.tables.versions;
             (0..8).for_each(|kind| fragments[kind] += found.log.fragments[kind]);
@@ -305,6 +379,8 @@ fn a_reader_made_from_the_document_reads_random_databases() {
         }
     }
     assert!(met.versions > 0);
+    assert!(ranges.in_log > 0 && ranges.in_manifest > 0, "{ranges:?}");
+    assert!(ranges.hidden > 0 && ranges.spared > 0, "{ranges:?}");
     assert!(fragments[1..7].iter().all(|&count| count > 0), "{fragments:?}");
 }
 

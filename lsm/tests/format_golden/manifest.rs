@@ -1,5 +1,6 @@
 //! FORMAT.md, "CURRENT" and "MANIFEST".
 
+use crate::Entry;
 use crate::bytes::{Walk, crc};
 use std::collections::BTreeMap;
 
@@ -66,6 +67,11 @@ pub struct Manifest {
     pub log_epoch: u64,
     pub log_start: u64,
     pub promised: u64,
+    pub ranges: Vec<Entry>,
+    /// What is forgotten of the ranges before: how many these are, keys, and up to which number.
+    pub forgotten: Vec<(usize, Entry)>,
+    /// Time marks: milliseconds, sequence number.
+    pub marks: Vec<(u64, u64)>,
 }
 
 /// The number of the manifest in force.
@@ -134,6 +140,12 @@ fn edit(payload: &[u8], manifest: &mut Manifest) {
                 assert!(item.varint() >= 16 << 10, "level base bytes");
                 assert!((2..=100).contains(&item.varint()), "level fanout");
                 assert!((1..=64).contains(&item.varint()), "level-0 tables");
+                if item.at < item.bytes.len() {
+                    assert!(item.prefixed().len() <= 256, "merge operator");
+                }
+                if item.at < item.bytes.len() {
+                    assert!(item.varint() >= 1000, "time to live");
+                }
                 let keyspace = KeyspaceInfo { name, block_bytes, compression, filter };
                 manifest.keyspaces.insert(id, keyspace);
             }
@@ -154,6 +166,17 @@ fn edit(payload: &[u8], manifest: &mut Manifest) {
                 }
             }
             7 => manifest.promised = item.varint(),
+            8 | 10 => {
+                let (keyspace, sequence) = (item.varint(), item.varint());
+                let [key, value] = [(); 2].map(|()| item.prefixed().to_vec());
+                assert!(value.is_empty() || key < value, "a range ends behind its start");
+                let range = Entry { keyspace, key, sequence, kind: 2, value };
+                match tag {
+                    8 => manifest.ranges.push(range),
+                    _ => manifest.forgotten.push((manifest.ranges.len(), range)),
+                }
+            }
+            9 => manifest.marks.push((item.varint(), item.varint())),
             other => panic!("item tag {other}"),
         }
         item.end();

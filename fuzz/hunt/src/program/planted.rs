@@ -197,6 +197,7 @@ mod awake {
             "manifest-checksum-skipped" | "block-checksum-skipped" => 7,
             "tombstone-dropped-early" | "snapshots-ignored" | "filter-forgets-key" => 9,
             "upper-bound-ignored" => 9,
+            "range-forgotten-early" | "range-crosses-snapshot" | "number-lost-under-range" => 9,
             "cancelled-is-done" => 12,
             "batch-published-early" => 11,
             "epoch-not-raised" | "wal-write-not-durable" | "place-ignored" => 2,

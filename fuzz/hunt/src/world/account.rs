@@ -4,6 +4,7 @@
 //! there or not. So every commit also writes a mark of its own, which nothing removes: the marks of a state say which commits it
 //! holds, and it is right only if it equals what exactly these make of the state before.
 
+use super::change::{What, shown};
 use super::history::{Commit, Map};
 use crate::drive::Failure;
 use std::collections::BTreeMap;
@@ -62,6 +63,9 @@ pub struct Account {
     keyspaces_tried: Vec<String>,
 }
 
+/// All marks stand behind this key; everything else stands before it.
+pub const MARKS: &[u8] = b"~";
+
 /// The key under which a commit writes its mark, in the default keyspace.
 pub fn mark(number: usize) -> Vec<u8> {
     format!("~mark{number:06}").into_bytes()
@@ -70,12 +74,26 @@ pub fn mark(number: usize) -> Vec<u8> {
 impl Account {
     /// Notes a commit; `number` is that of its mark.
     pub fn note(&mut self, number: usize, commit: &Arc<Commit>, outcome: Outcome) {
-        for (keyspace, key, value) in commit.iter() {
-            let choices = self.possible.entry((*keyspace, key.clone())).or_insert(vec![None]);
+        let note = |choices: &mut Vec<Option<Vec<u8>>>, value: Option<&Vec<u8>>| {
             if outcome != Outcome::Refused {
                 choices.clear();
             }
-            choices.push(value.clone());
+            choices.push(value.cloned());
+        };
+        for change in commit.iter() {
+            let place = (change.keyspace, change.key.clone());
+            let value = match &change.what {
+                What::Put(value) => Some(value),
+                What::Delete => None,
+                What::DeleteTo(_) => {
+                    let behind = self.possible.range_mut(place..);
+                    behind
+                        .take_while(|((at, key), _)| change.holds(*at, key))
+                        .for_each(|(_, choices)| note(choices, None));
+                    continue;
+                }
+            };
+            note(self.possible.entry(place).or_insert(vec![None]), value);
         }
         let commit = Arc::clone(commit);
         self.entries.push(Entry { commit, mark: mark(number), outcome, shown: None });
@@ -165,22 +183,11 @@ impl Account {
 
     /// Compares with what the included commits make of the base.
     fn compare(&self, found: &Map, included: &[bool]) -> Result<(), Failure> {
-        let mut expected: BTreeMap<(u8, &[u8]), &[u8]> = self
-            .base
-            .iter()
-            .map(|((keyspace, key), value)| ((*keyspace, &key[..]), &value[..]))
-            .collect();
+        let mut expected = shown(&self.base);
         let there = self.entries.iter().zip(included).filter(|(_, there)| **there);
-        for (keyspace, key, value) in there.flat_map(|(entry, _)| entry.commit.iter()) {
-            match value {
-                Some(value) => expected.insert((*keyspace, &key[..]), &value[..]),
-                None => expected.remove(&(*keyspace, &key[..])),
-            };
-        }
-        let found: BTreeMap<(u8, &[u8]), &[u8]> = found
-            .iter()
-            .map(|((keyspace, key), value)| ((*keyspace, &key[..]), &value[..]))
-            .collect();
+        let changes = there.flat_map(|(entry, _)| entry.commit.iter());
+        changes.for_each(|change| change.apply(&mut expected));
+        let found = shown(found);
         if found == expected {
             return Ok(());
         }

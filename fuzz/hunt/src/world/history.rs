@@ -3,6 +3,7 @@
 //! Every commit writes its own number under one key in both keyspaces beside its random operations. So a state names the
 //! number of commits that it claims to hold, and is right only if it equals the state after exactly so many of them.
 
+use super::change::{Change, Shown};
 use super::sizes::NAMES;
 use crate::drive::{Chance, Failure};
 use std::collections::BTreeMap;
@@ -10,11 +11,16 @@ use treering_lsm::{Db, Durability, Error, ReadOptions, WriteBatch, WriteOptions}
 
 /// Contents of all keyspaces: number of the keyspace and key, value.
 pub type Map = BTreeMap<(u8, Vec<u8>), Vec<u8>>;
-/// The operations of one commit: keyspace, key, value or delete.
-pub type Commit = Vec<(u8, Vec<u8>, Option<Vec<u8>>)>;
+/// The operations of one commit.
+pub type Commit = Vec<Change>;
 
 /// The key under which a commit writes its number.
 pub const COUNTER: &[u8] = b"~commit";
+
+/// Different keys of each keyspace.
+const KEYS: u64 = 300;
+/// One operation in so many is a range delete.
+const RANGE_ONE_IN: u64 = 12;
 
 /// What was tried and what was promised.
 #[derive(Clone, Debug, Default)]
@@ -30,14 +36,9 @@ pub struct History {
 impl History {
     /// What the database holds after the first `count` commits.
     pub fn state_after(&self, count: usize) -> Map {
-        let mut map = Map::new();
-        for (keyspace, key, value) in self.commits[..count].iter().flatten() {
-            match value {
-                Some(value) => map.insert((*keyspace, key.clone()), value.clone()),
-                None => map.remove(&(*keyspace, key.clone())),
-            };
-        }
-        map
+        let mut map = Shown::new();
+        self.commits[..count].iter().flatten().for_each(|change| change.apply(&mut map));
+        map.into_iter().map(|((at, key), value)| ((at, key.to_vec()), value.to_vec())).collect()
     }
 
     /// Checks that `found` is the state after some number of commits between `promised` and all; returns that number.
@@ -74,7 +75,7 @@ impl History {
         self.commits.iter_mut().for_each(|commit| *commit = Commit::new());
         if let Some(last) = self.commits.last_mut() {
             last.extend(
-                state.into_iter().map(|((keyspace, key), value)| (keyspace, key, Some(value))),
+                state.into_iter().map(|((keyspace, key), value)| Change::put(keyspace, key, value)),
             );
         }
         self.synced = survived;
@@ -90,23 +91,32 @@ fn commits_in(state: &Map) -> Result<usize, Failure> {
     Ok(number + 1)
 }
 
-/// Draws a commit.
+/// Draws a commit. The counter comes last: a range without end may hold it.
 pub fn make_commit(chance: &mut Chance, number: usize) -> Commit {
     let mut commit = Commit::new();
     for _ in 0..1 + chance.below(4) {
-        let key = format!("key{:03}", chance.below(300)).into_bytes();
-        let length = if chance.one_in(100) { chance.below(60_000) } else { chance.below(200) };
-        let value = (!chance.one_in(5)).then(|| {
-            let mut value = format!("{number}:").into_bytes();
-            value.resize(value.len() + length as usize, b'x');
-            value
-        });
-        commit.push((chance.below(2) as u8, key, value));
+        commit.push(make_change(chance, number));
     }
     for keyspace in 0..2 {
-        commit.push((keyspace, COUNTER.to_vec(), Some(number.to_string().into_bytes())));
+        commit.push(Change::put(keyspace, COUNTER, number.to_string()));
     }
     commit
+}
+
+fn make_change(chance: &mut Chance, number: usize) -> Change {
+    let name = |number: u64| format!("key{number:03}").into_bytes();
+    let keyspace = chance.below(2) as u8;
+    if chance.one_in(RANGE_ONE_IN) {
+        return Change::draw_range(chance, keyspace, KEYS, name, &[]);
+    }
+    let key = name(chance.below(KEYS));
+    let length = if chance.one_in(100) { chance.below(60_000) } else { chance.below(200) };
+    if chance.one_in(5) {
+        return Change::delete(keyspace, key);
+    }
+    let mut value = format!("{number}:").into_bytes();
+    value.resize(value.len() + length as usize, b'x');
+    Change::put(keyspace, key, value)
 }
 
 /// A commit as a batch.
@@ -116,12 +126,8 @@ pub fn make_commit(chance: &mut Chance, number: usize) -> Commit {
 pub fn batch(db: &Db, commit: &Commit) -> Result<WriteBatch, Error> {
     let keyspaces = [db.default_keyspace().clone(), db.keyspace(NAMES[1])?];
     let mut batch = WriteBatch::new();
-    for (keyspace, key, value) in commit {
-        let keyspace = &keyspaces[usize::from(*keyspace)];
-        match value {
-            Some(value) => batch.put(keyspace, key, value)?,
-            None => batch.delete(keyspace, key)?,
-        }
+    for change in commit {
+        change.add_to(&mut batch, &keyspaces[usize::from(change.keyspace)])?;
     }
     Ok(batch)
 }

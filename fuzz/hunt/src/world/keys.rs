@@ -51,6 +51,34 @@ impl Keys {
         prefix.truncate(prefix.len().saturating_sub(cut));
     }
 
+    /// A range, from a first key to before an end, which is empty where there is none: mostly over a few neighbours.
+    pub fn range(&self, chance: &mut Chance) -> (Vec<u8>, Vec<u8>) {
+        let (mut start, mut end) = (Vec::new(), Vec::new());
+        self.draw(chance, &mut start);
+        match chance.below(64) {
+            0 => {}
+            1 => std::mem::swap(&mut start, &mut end),
+            2 | 3 => {
+                self.draw(chance, &mut end);
+                if end < start {
+                    std::mem::swap(&mut start, &mut end);
+                }
+            }
+            _ => {
+                end.clone_from(&start);
+                end.truncate(start.len().saturating_sub(chance.below(2) as usize).max(1));
+                let last = end.last_mut().expect("a key has a byte");
+                *last = last.saturating_add(1 + chance.below(6) as u8);
+            }
+        }
+        // The first key alone: a range must not end before it begins.
+        if end <= start && !end.is_empty() {
+            end.clone_from(&start);
+            end.push(0);
+        }
+        (start, end)
+    }
+
     /// A value; no two long ones are equal.
     pub fn value(&mut self, chance: &mut Chance) -> Vec<u8> {
         self.serial += 1;

@@ -1,5 +1,5 @@
-//! One thread of mixed load over its own keys of a [`Ledger`]: puts, overwrites, deletes, batches over both keyspaces,
-//! and reads that are compared at once.
+//! One thread of mixed load over its own keys of a [`Ledger`]: puts, overwrites, deletes of keys and ranges, batches over both
+//! keyspaces, and reads that are compared at once.
 
 use super::ledger::{Ledger, Place, Plan};
 use super::sizes::NAMES;
@@ -8,6 +8,8 @@ use treering_lsm::{Db, Durability, Error, Keyspace, ReadOptions, WriteBatch, Wri
 
 /// Operations of one batch.
 const BATCH_MAX: u64 = 12;
+/// Keys of one range delete, at most.
+const RANGE_KEYS_MAX: u64 = 40;
 /// Keys of one checked scan.
 const SCAN_KEYS: usize = 50;
 /// A write in so many is Sync.
@@ -33,6 +35,8 @@ impl Trouble {
 struct Operation {
     /// Keys with their new versions, each once.
     parts: Vec<(Place, u32)>,
+    /// They follow each other in one keyspace, and one range delete takes them all.
+    is_range: bool,
     durability: Durability,
 }
 
@@ -75,7 +79,7 @@ impl<'a> Load<'a> {
             let places =
                 (0..NAMES.len()).map(|keyspace| Place { thread: self.thread, keyspace, key });
             let parts = places.map(|place| (place, self.put_version(place))).collect();
-            self.write(Operation { parts, durability: Durability::Buffered })?;
+            self.write(Operation { parts, is_range: false, durability: Durability::Buffered })?;
         }
         Ok(())
     }
@@ -88,12 +92,16 @@ impl<'a> Load<'a> {
         if let Some(operation) = self.refused.take() {
             return self.write(operation);
         }
-        match self.chance.below(10) {
-            0..=5 => {
+        match self.chance.below(40) {
+            0..=23 => {
                 let operation = self.draw(1);
                 self.write(operation)
             }
-            6..=7 => {
+            24 => {
+                let operation = self.draw_range();
+                self.write(operation)
+            }
+            25..=31 => {
                 let count = 2 + self.chance.below(BATCH_MAX - 1);
                 let operation = self.draw(count);
                 self.write(operation)
@@ -125,8 +133,20 @@ impl<'a> Load<'a> {
             let version = if self.chance.one_in(5) { put + 1 } else { put };
             parts.push((place, version));
         }
-        let sync = self.chance.one_in(SYNC_ONE_IN);
-        Operation { parts, durability: if sync { Durability::Sync } else { Durability::Buffered } }
+        Operation { parts, is_range: false, durability: self.durability() }
+    }
+
+    fn draw_range(&mut self) -> Operation {
+        let first = self.place();
+        let end = first.key + 1 + self.chance.below(RANGE_KEYS_MAX) as usize;
+        let places =
+            (first.key..end.min(self.ledger.plan().keys)).map(|key| Place { key, ..first });
+        let parts = places.map(|place| (place, self.put_version(place) + 1)).collect();
+        Operation { parts, is_range: true, durability: self.durability() }
+    }
+
+    fn durability(&mut self) -> Durability {
+        if self.chance.one_in(SYNC_ONE_IN) { Durability::Sync } else { Durability::Buffered }
     }
 
     fn place(&mut self) -> Place {
@@ -157,6 +177,11 @@ impl<'a> Load<'a> {
     fn issue(&self, operation: &Operation) -> Result<(), Error> {
         let options = WriteOptions { durability: Some(operation.durability) };
         let plan = self.ledger.plan();
+        if let (true, [(first, _), .., (last, _)]) = (operation.is_range, &operation.parts[..]) {
+            let (start, end) = (Plan::key(*first), Plan::key(*last));
+            return self.keyspaces[first.keyspace]
+                .delete_range_with(&start[..]..=&end[..], &options);
+        }
         if let [(place, version)] = operation.parts[..] {
             let keyspace = &self.keyspaces[place.keyspace];
             return match plan.value(place, version) {
@@ -224,7 +249,7 @@ impl<'a> Load<'a> {
         let options = ReadOptions { snapshot: Some(self.db.snapshot()), ..ReadOptions::default() };
         let before = self.ledger.expected(place).committed;
         let parts = vec![(place, self.put_version(place))];
-        self.write(Operation { parts, durability: Durability::Buffered })?;
+        self.write(Operation { parts, is_range: false, durability: Durability::Buffered })?;
         let found = self.keyspaces[place.keyspace].get_with(&Plan::key(place), &options);
         let found = found.map_err(Trouble::reading)?;
         match self.ledger.plan().value(place, before).as_deref() == found.as_deref() {

@@ -1,6 +1,7 @@
 //! Floor 1: databases small enough to be broken by the thousand, and what is known about their contents.
 
 mod account;
+mod change;
 mod child;
 mod consequence;
 mod examine;
@@ -22,7 +23,8 @@ mod strike;
 mod words;
 mod workload;
 
-pub use account::{Account, Outcome, Possible, Promise, mark};
+pub use account::{Account, MARKS, Outcome, Possible, Promise, mark};
+pub use change::{Change, Shown, What, bounds, shown};
 pub use child::{CHILD, Child, End, PLANTED, begin, set_program};
 pub use consequence::{Consequence, Hit, Touched};
 pub use examine::{Allowed, Answer, Known, examine, interrogate, is_corruption_of};

@@ -5,6 +5,7 @@
 //! after a failed write or sync of log or manifest nothing is acknowledged, and that file is let alone.
 
 use super::account::{Account, Outcome, Possible, Promise, mark};
+use super::change::Change;
 use super::consequence::{Consequence, Touched, lives_with};
 use super::files::{Files, files_of};
 use super::history::{Commit, Map, scan_named};
@@ -238,14 +239,11 @@ impl<'a> Player<'a> {
     ) -> Result<(), Failure> {
         let Some(db) = &self.db else { return Ok(()) };
         let mut batch = WriteBatch::new();
-        for (keyspace, key, value) in commit.iter() {
+        for change in commit.iter() {
             // A keyspace whose making failed takes no writes.
-            let Some(keyspace) = keyspace_of(db, *keyspace) else { return Ok(()) };
-            let put = match value {
-                Some(value) => batch.put(&keyspace, key, value),
-                None => batch.delete(&keyspace, key),
-            };
-            put.map_err(|error| format!("a batch takes it: {error}"))?;
+            let Some(keyspace) = keyspace_of(db, change.keyspace) else { return Ok(()) };
+            let added = change.add_to(&mut batch, &keyspace);
+            added.map_err(|error| format!("a batch takes it: {error}"))?;
         }
         let options = WriteOptions { durability: Some(durability) };
         let written = self.call(|db| db.write(&batch, &options))?;
@@ -476,12 +474,11 @@ impl<'a> Player<'a> {
         let consequence = self.probe.consequence();
         let mut last = None;
         for _ in 0..RESUME_TRIES {
-            let value = next_number.to_string().into_bytes();
-            let commit = Arc::new(vec![(0, mark(next_number), Some(value))]);
+            let commit = Arc::new(vec![Change::put(0, mark(next_number), next_number.to_string())]);
             let mut batch = WriteBatch::new();
-            for (_, key, value) in commit.iter() {
-                let value = value.as_deref().unwrap_or_default();
-                batch.put(db.default_keyspace(), key, value).map_err(|error| error.to_string())?;
+            for change in commit.iter() {
+                let added = change.add_to(&mut batch, db.default_keyspace());
+                added.map_err(|error| error.to_string())?;
             }
             match db.write(&batch, &WriteOptions::sync()) {
                 Ok(()) if consequence == Consequence::MustPoison => {

@@ -1,6 +1,7 @@
 //! What a caller does with a database, written down beforehand: the same every time, whatever goes wrong meanwhile.
 
-use super::account::mark;
+use super::account::{MARKS, mark};
+use super::change::Change;
 use super::history::Commit;
 use super::sizes::NAMES;
 use crate::drive::Chance;
@@ -63,6 +64,9 @@ pub enum Step {
     Close,
 }
 
+/// One operation in so many is a range delete.
+const RANGE_ONE_IN: u64 = 16;
+
 /// Writes scripts.
 #[derive(Debug)]
 pub struct Scribe {
@@ -108,7 +112,7 @@ impl Scribe {
     /// A drawn key.
     pub fn key(&mut self) -> Vec<u8> {
         let number = self.chance.below(self.key_count);
-        [&self.key_prefix[..], format!("key{number:03}").as_bytes()].concat()
+        named(&self.key_prefix, number)
     }
 
     fn keys(&mut self, count: u64) -> Vec<Vec<u8>> {
@@ -119,19 +123,29 @@ impl Scribe {
     pub fn write(&mut self, durability: Durability, count: u64, deletes: u64, value_bytes: u64) {
         let number = self.number;
         self.number += 1;
-        let mut commit = Commit::new();
-        for _ in 0..count {
-            let key = self.key();
-            let length = self.chance.below(value_bytes);
-            let value = (!self.chance.one_in(deletes)).then(|| {
-                let mut value = format!("{number}:").into_bytes();
-                value.resize(value.len() + length as usize, b'x');
-                value
-            });
-            commit.push((self.chance.below(u64::from(self.keyspaces)) as u8, key, value));
-        }
-        commit.push((0, mark(number), Some(number.to_string().into_bytes())));
+        let mut commit: Commit =
+            (0..count).map(|_| self.change(number, deletes, value_bytes)).collect();
+        commit.push(Change::put(0, mark(number), number.to_string()));
         self.add(Step::Write { number, commit: Arc::new(commit), durability });
+    }
+
+    fn change(&mut self, number: usize, deletes: u64, value_bytes: u64) -> Change {
+        let keyspace = self.chance.below(u64::from(self.keyspaces)) as u8;
+        if self.chance.one_in(RANGE_ONE_IN) {
+            // The marks of all commits stand behind the keys of the default keyspace.
+            let last = if keyspace == 0 { MARKS } else { &[] };
+            let (prefix, count) = (&self.key_prefix, self.key_count);
+            let name = |number| named(prefix, number);
+            return Change::draw_range(&mut self.chance, keyspace, count, name, last);
+        }
+        let key = self.key();
+        let length = self.chance.below(value_bytes);
+        if self.chance.one_in(deletes) {
+            return Change::delete(keyspace, key);
+        }
+        let mut value = format!("{number}:").into_bytes();
+        value.resize(value.len() + length as usize, b'x');
+        Change::put(keyspace, key, value)
     }
 
     /// A usual commit: a few small operations, one in `sync` durable.
@@ -173,4 +187,8 @@ impl Scribe {
         let keys = self.keys(count);
         self.add(Step::Seek(keyspace, keys));
     }
+}
+
+fn named(prefix: &[u8], number: u64) -> Vec<u8> {
+    [prefix, format!("key{number:03}").as_bytes()].concat()
 }

@@ -1,5 +1,6 @@
 //! Databases at rest: small, made from a recipe, and known in all that may come out of them.
 
+use super::change::Change;
 use super::files::{Files, files_of};
 use super::history::{COUNTER, Commit, History, Map, write};
 use super::sizes::{NAMES, open};
@@ -7,6 +8,9 @@ use crate::drive::{Chance, Failure};
 use std::collections::BTreeSet;
 use treering_lsm::io::sim::SimDisk;
 use treering_lsm::{Db, Durability, KeyspaceOptions, Options};
+
+/// One operation in so many is a range delete.
+const RANGE_ONE_IN: u64 = 16;
 
 /// How a database came to rest.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -107,7 +111,7 @@ impl Specimen {
     /// A specimen with these files, which hold what `history` says.
     fn of(files: Files, options: Options, history: &History) -> Specimen {
         let mut keys = [BTreeSet::new(), BTreeSet::new()];
-        for (keyspace, key, _) in history.commits.iter().flatten() {
+        for Change { keyspace, key, .. } in history.commits.iter().flatten() {
             let keys = &mut keys[usize::from(*keyspace)];
             keys.insert(key.clone());
             keys.insert([key, &b"-"[..]].concat());
@@ -164,11 +168,19 @@ fn fill(
 fn small_commit(recipe: &Recipe, chance: &mut Chance, number: usize) -> Commit {
     let mut commit = Commit::new();
     for keyspace in 0..NAMES.len() as u8 {
-        commit.push((keyspace, COUNTER.to_vec(), Some(number.to_string().into_bytes())));
-        let key = format!("key{:03}", chance.below(recipe.keys)).into_bytes();
+        commit.push(Change::put(keyspace, COUNTER, number.to_string()));
+        let name = |number: u64| format!("key{number:03}").into_bytes();
+        if chance.one_in(RANGE_ONE_IN) {
+            commit.push(Change::draw_range(chance, keyspace, recipe.keys, name, COUNTER));
+            continue;
+        }
+        let key = name(chance.below(recipe.keys));
         let letter = b'a' + (number % 26) as u8;
         let value = vec![letter; chance.below(recipe.value_bytes_end) as usize];
-        commit.push((keyspace, key, (!chance.one_in(4)).then_some(value)));
+        commit.push(match chance.one_in(4) {
+            true => Change::delete(keyspace, key),
+            false => Change::put(keyspace, key, value),
+        });
     }
     commit
 }

@@ -8,7 +8,7 @@
 use super::thin_disk::ThinDisk;
 use crate::drive::{Chance, Failure, Tally};
 use crate::world::{
-    Account, Commit, KEYSPACES, Map, Outcome, Promise, in_private_mounts, mark, scan_named,
+    Account, Change, Commit, KEYSPACES, Map, Outcome, Promise, in_private_mounts, mark, scan_named,
 };
 use std::sync::Arc;
 use treering_lsm::{
@@ -75,13 +75,13 @@ impl Writer {
         let number = self.number;
         self.number += 1;
         let commit: Arc<Commit> = Arc::new(vec![
-            (0, key, Some(value)),
-            (0, mark(number), Some(number.to_string().into_bytes())),
+            Change::put(0, key, value),
+            Change::put(0, mark(number), number.to_string()),
         ]);
         let mut batch = WriteBatch::new();
-        for (_, key, value) in commit.iter() {
-            let value = value.as_deref().unwrap_or_default();
-            batch.put(db.default_keyspace(), key, value).map_err(|error| error.to_string())?;
+        for change in commit.iter() {
+            let added = change.add_to(&mut batch, db.default_keyspace());
+            added.map_err(|error| error.to_string())?;
         }
         let sync = self.chance.one_in(sync_one_in);
         let durability = if sync { Durability::Sync } else { Durability::Buffered };

@@ -3,7 +3,7 @@
 //! The list is cut into chapters. Between two of them nobody holds a snapshot: there a setting may end the process.
 
 use crate::drive::Chance;
-use crate::world::Keys;
+use crate::world::{Change, Keys, What};
 use std::fmt;
 use std::ops::Bound;
 
@@ -11,9 +11,6 @@ use std::ops::Bound;
 const SLOTS: u64 = 3;
 /// Keyspaces at most.
 const KEYSPACES_MAX: usize = 4;
-
-/// One write: keyspace, key, value or delete.
-pub(super) type Write = (usize, Vec<u8>, Option<Vec<u8>>);
 
 /// What a read looks at: a keyspace, now or at the snapshot of a slot.
 #[derive(Clone, Copy, Debug)]
@@ -36,8 +33,8 @@ pub(super) enum Move {
 /// One operation.
 #[derive(Clone, Debug)]
 pub(super) enum Operation {
-    Write(Write),
-    Batch(Vec<Write>),
+    Write(Change),
+    Batch(Vec<Change>),
     Get(Look, Vec<u8>),
     MultiGet(Look, Vec<Vec<u8>>),
     /// A range; each true takes an entry from the front, each false one from the back.
@@ -142,11 +139,17 @@ impl Maker<'_> {
     }
 
     /// A write; one of many is refused, for its key is empty.
-    fn write(&mut self) -> Write {
-        let at = self.keyspace();
+    fn write(&mut self) -> Change {
+        let keyspace = self.keyspace() as u8;
+        if self.chance.one_in(30) {
+            let (start, end) = self.keys.range(self.chance);
+            return Change::delete_range(keyspace, start, end);
+        }
         let key = if self.chance.one_in(500) { Vec::new() } else { self.key() };
-        let value = (!self.chance.one_in(5)).then(|| self.keys.value(self.chance));
-        (at, key, value)
+        match self.chance.one_in(5) {
+            true => Change::delete(keyspace, key),
+            false => Change::put(keyspace, key, self.keys.value(self.chance)),
+        }
     }
 
     fn keyspace(&mut self) -> usize {
@@ -182,9 +185,10 @@ impl fmt::Display for Operation {
     /// For a person: keys in words, values by their length.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let key = |key: &[u8]| key[..key.len().min(60)].escape_ascii().to_string();
-        let write = |(at, name, value): &Write| match value {
-            Some(value) => format!("put {at}:{} ({} bytes)", key(name), value.len()),
-            None => format!("delete {at}:{}", key(name)),
+        let write = |Change { keyspace, key: name, what }: &Change| match what {
+            What::Put(value) => format!("put {keyspace}:{} ({} bytes)", key(name), value.len()),
+            What::Delete => format!("delete {keyspace}:{}", key(name)),
+            What::DeleteTo(end) => format!("delete {keyspace}:{} to {}", key(name), key(end)),
         };
         let look = |look: &Look| match look.slot {
             Some(slot) => format!("{} at snapshot {slot}", look.at),

@@ -1,8 +1,9 @@
 //! Plays a list under a setting and writes down what every operation answered.
 
-use super::list::{Look, Move, Operation, Step, Write};
+use super::list::{Look, Move, Operation, Step};
 use super::setting::{Body, End, Setting};
 use crate::drive::{Chance, Failure, panic_count};
+use crate::world::{Change, What, bounds};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -193,11 +194,12 @@ impl<'a> Player<'a> {
 
     fn operate(&mut self, operation: &Operation, id: u64) -> Result<(), Error> {
         match operation {
-            Operation::Write((at, key, value)) => {
-                let keyspace = self.keyspace(*at);
-                let written = match value {
-                    Some(value) => keyspace.put(key, value),
-                    None => keyspace.delete(key),
+            Operation::Write(Change { keyspace, key, what }) => {
+                let keyspace = self.keyspace(usize::from(*keyspace));
+                let written = match what {
+                    What::Put(value) => keyspace.put(key, value),
+                    What::Delete => keyspace.delete(key),
+                    What::DeleteTo(end) => keyspace.delete_range(bounds(key, end)),
                 };
                 self.refusal(written)
             }
@@ -288,13 +290,11 @@ impl<'a> Player<'a> {
         }
     }
 
-    fn batch(&mut self, writes: &[Write]) -> Result<(), Error> {
+    fn batch(&mut self, changes: &[Change]) -> Result<(), Error> {
         let mut batch = WriteBatch::new();
-        for (at, key, value) in writes {
-            let added = match value {
-                Some(value) => batch.put(self.keyspace(*at), key, value),
-                None => batch.delete(self.keyspace(*at), key),
-            };
+        for change in changes {
+            let keyspace = self.keyspace(usize::from(change.keyspace));
+            let added = change.add_to(&mut batch, keyspace);
             self.refusal(added)?;
         }
         self.db().write(&batch, &WriteOptions::default())

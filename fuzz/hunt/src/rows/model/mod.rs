@@ -32,6 +32,7 @@ const OPERATIONS: u64 = 50_000;
 enum Kind {
     Put,
     Delete,
+    DeleteRange,
     Batch,
     Refused,
     Get,
@@ -51,9 +52,10 @@ enum Kind {
 }
 
 /// How often each kind is drawn.
-const WEIGHTS: [(Kind, u64); 18] = [
+const WEIGHTS: [(Kind, u64); 19] = [
     (Kind::Put, 34_000),
     (Kind::Delete, 9_000),
+    (Kind::DeleteRange, 600),
     (Kind::Batch, 2_000),
     (Kind::Refused, 20),
     (Kind::Get, 40_000),
@@ -104,6 +106,7 @@ impl World {
         match kind {
             Kind::Put => self.put(),
             Kind::Delete => self.delete(),
+            Kind::DeleteRange => self.delete_range(),
             Kind::Batch => self.batch(),
             Kind::Refused => self.refused(),
             Kind::Get => self.get(),

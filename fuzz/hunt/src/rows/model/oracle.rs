@@ -10,13 +10,12 @@
 //! ```
 
 use crate::drive::Failure;
+use crate::world::{Change, What, bounds};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 /// Number of a commit.
 pub(super) type Time = u64;
-/// One write: keyspace, key, value or delete.
-pub(super) type Write = (usize, Vec<u8>, Option<Vec<u8>>);
 /// What a scan of a keyspace found.
 pub(super) type Entries = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -74,28 +73,43 @@ impl Oracle {
     }
 
     /// One commit.
-    pub(super) fn write(&mut self, writes: impl IntoIterator<Item = Write>, logged: bool) {
+    pub(super) fn write(&mut self, changes: impl IntoIterator<Item = Change>, logged: bool) {
         self.now += 1;
-        for (at, key, value) in writes {
-            if !logged {
-                self.unlogged.insert((at, key.clone()));
-            }
-            let version = Version { time: self.now, value, logged };
-            let Some(versions) = self.maps[at].get_mut(&key) else {
-                if version.value.is_some() {
-                    self.maps[at].insert(key, vec![version]);
+        for Change { keyspace, key, what } in changes {
+            let at = usize::from(keyspace);
+            match what {
+                What::Put(value) => self.set(at, key, Some(value), logged),
+                What::Delete => self.set(at, key, None, logged),
+                What::DeleteTo(end) => {
+                    // To the memory of old versions it is a delete of every key that has any.
+                    let inside = self.entries(at, bounds(&key, &end)).into_iter().flatten();
+                    let inside: Vec<_> = inside.map(|(key, _)| key.clone()).collect();
+                    inside.into_iter().for_each(|key| self.set(at, key, None, logged));
                 }
-                continue;
-            };
-            // Within a batch the later one wins.
-            if versions.last().is_some_and(|last| last.time == version.time) {
-                versions.pop();
             }
-            versions.push(version);
-            prune(versions, self.flushed, &self.pinned);
-            if versions.iter().all(|version| version.value.is_none()) {
-                self.maps[at].remove(&key);
+        }
+    }
+
+    /// The newest version of a key, by the newest commit.
+    fn set(&mut self, at: usize, key: Vec<u8>, value: Option<Vec<u8>>, logged: bool) {
+        if !logged {
+            self.unlogged.insert((at, key.clone()));
+        }
+        let version = Version { time: self.now, value, logged };
+        let Some(versions) = self.maps[at].get_mut(&key) else {
+            if version.value.is_some() {
+                self.maps[at].insert(key, vec![version]);
             }
+            return;
+        };
+        // Within a batch the later one wins.
+        if versions.last().is_some_and(|last| last.time == version.time) {
+            versions.pop();
+        }
+        versions.push(version);
+        prune(versions, self.flushed, &self.pinned);
+        if versions.iter().all(|version| version.value.is_none()) {
+            self.maps[at].remove(&key);
         }
     }
 
@@ -283,8 +297,8 @@ pub(super) fn show(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    fn put(key: &str, value: &str) -> Write {
-        (0, key.into(), Some(value.into()))
+    fn put(key: &str, value: &str) -> Change {
+        Change::put(0, key, value)
     }
 
     fn found(entries: &[(&str, &str)]) -> [Entries; 1] {
@@ -297,7 +311,7 @@ mod tests {
         oracle.add_keyspace();
         oracle.write([put("a", "1")], true);
         oracle.write([put("b", "2")], false);
-        oracle.write([(0, "a".into(), None)], false);
+        oracle.write([Change::delete(0, "a")], false);
         oracle.write([put("c", "4")], true);
         oracle.write([put("b", "5")], false);
         oracle
@@ -328,6 +342,19 @@ mod tests {
     }
 
     #[test]
+    fn a_range_delete_of_class_none_is_lost_with_the_others() {
+        let ranged = || {
+            let mut oracle = drawn();
+            oracle.write([Change::delete_range(0, "b", "")], false);
+            oracle
+        };
+        assert_eq!(ranged().value_at(0, b"c", 6), None);
+        ranged().settle(&found(&[])).unwrap();
+        ranged().settle(&found(&[("b", "5"), ("c", "4")])).unwrap();
+        ranged().settle(&found(&[("b", "5")])).unwrap_err();
+    }
+
+    #[test]
     fn a_pinned_moment_is_seen_until_it_is_unpinned() {
         let mut oracle = Oracle::default();
         oracle.add_keyspace();
@@ -336,13 +363,13 @@ mod tests {
         for value in ["2", "3", "4"] {
             oracle.write([put("a", value)], true);
         }
-        oracle.write([(0, "a".into(), None)], true);
+        oracle.write([Change::delete(0, "a")], true);
         let all = (Bound::Unbounded, Bound::Unbounded);
         assert_eq!(oracle.value_at(0, b"a", 1), Some(&b"1"[..]));
         assert_eq!(oracle.first_in(0, 1, all), Some((&b"a"[..], &b"1"[..])));
         assert_eq!(oracle.last_in(0, oracle.now(), all), None);
         oracle.unpin(1);
-        oracle.write([(0, "a".into(), None)], true);
+        oracle.write([Change::delete(0, "a")], true);
         assert!(oracle.maps[0].is_empty());
     }
 }

@@ -1,8 +1,8 @@
 //! The writes of the model row.
 
-use super::oracle::Write;
 use super::world::{World, failed};
 use crate::drive::Failure;
+use crate::world::{Change, bounds};
 use treering_lsm::limits::KEY_BYTES_MAX;
 use treering_lsm::{Durability, Error, WriteOptions};
 
@@ -26,7 +26,7 @@ impl World {
         self.keys.draw(&mut self.chance, &mut self.key);
         let value = self.keys.value(&mut self.chance);
         self.keyspaces[at].put_with(&self.key, &value, &options).map_err(failed)?;
-        self.oracle.write([(at, self.key.clone(), Some(value))], logged);
+        self.oracle.write([Change::put(at as u8, &self.key[..], value)], logged);
         Ok(())
     }
 
@@ -34,33 +34,51 @@ impl World {
         let (at, (options, logged)) = (self.which(), self.durability());
         self.keys.draw(&mut self.chance, &mut self.key);
         self.keyspaces[at].delete_with(&self.key, &options).map_err(failed)?;
-        self.oracle.write([(at, self.key.clone(), None)], logged);
+        self.oracle.write([Change::delete(at as u8, &self.key[..])], logged);
+        Ok(())
+    }
+
+    pub(super) fn delete_range(&mut self) -> Result<(), Failure> {
+        let (at, (options, logged)) = (self.which(), self.durability());
+        let (start, end) = self.keys.range(&mut self.chance);
+        self.keyspaces[at].delete_range_with(bounds(&start, &end), &options).map_err(failed)?;
+        self.oracle.write([Change::delete_range(at as u8, start, end)], logged);
+        self.coverage.note("ranges_deleted", 1);
         Ok(())
     }
 
     pub(super) fn batch(&mut self) -> Result<(), Failure> {
         self.batch.clear();
         let (options, logged) = self.durability();
-        let mut writes: Vec<Write> = Vec::new();
+        let mut changes: Vec<Change> = Vec::new();
         for _ in 0..self.chance.below(BATCH_MAX + 1) {
             let at = self.which();
-            match writes.last() {
-                // The same key again.
-                Some((_, key, _)) if self.chance.one_in(8) => self.key.clone_from(key),
-                _ => self.keys.draw(&mut self.chance, &mut self.key),
-            }
-            if self.chance.one_in(3) {
-                self.batch.delete(&self.keyspaces[at], &self.key).map_err(failed)?;
-                writes.push((at, self.key.clone(), None));
-            } else {
-                let value = self.keys.value(&mut self.chance);
-                self.batch.put(&self.keyspaces[at], &self.key, &value).map_err(failed)?;
-                writes.push((at, self.key.clone(), Some(value)));
-            }
+            let change = self.change(at as u8, changes.last());
+            change.add_to(&mut self.batch, &self.keyspaces[at]).map_err(failed)?;
+            changes.push(change);
         }
         self.db().write(&self.batch, &options).map_err(failed)?;
-        self.oracle.write(writes, logged);
+        self.oracle.write(changes, logged);
         Ok(())
+    }
+
+    /// One change of a batch, after the one before it.
+    fn change(&mut self, keyspace: u8, before: Option<&Change>) -> Change {
+        if self.chance.one_in(40) {
+            let (start, end) = self.keys.range(&mut self.chance);
+            return Change::delete_range(keyspace, start, end);
+        }
+        match before {
+            // The same key again.
+            Some(before) if !before.key.is_empty() && self.chance.one_in(8) => {
+                self.key.clone_from(&before.key);
+            }
+            _ => self.keys.draw(&mut self.chance, &mut self.key),
+        }
+        match self.chance.one_in(3) {
+            true => Change::delete(keyspace, &self.key[..]),
+            false => Change::put(keyspace, &self.key[..], self.keys.value(&mut self.chance)),
+        }
     }
 
     /// Writes that must be refused and change nothing.

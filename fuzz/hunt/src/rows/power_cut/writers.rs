@@ -9,7 +9,7 @@
 //!   what survives is a prefix of one order of all commits.
 
 use crate::drive::{Chance, Failure, Tally};
-use crate::world::{Commit, History, Map, make_commit};
+use crate::world::{Change, Commit, History, Map, What, make_commit};
 use std::sync::atomic::{AtomicU64, Ordering};
 use treering_lsm::Durability;
 
@@ -78,12 +78,8 @@ impl Pen<'_> {
             .collect();
         let mut text = number.to_string();
         self.seen.iter().for_each(|count| text.push_str(&format!(" {count}")));
-        let mark = (0, SEEN.to_vec(), Some(text.into_bytes()));
-        let prefixed = commit.into_iter().chain([mark]).map(|(keyspace, mut key, value)| {
-            key.insert(0, prefix(self.writer));
-            (keyspace, key, value)
-        });
-        prefixed.collect()
+        let mark = Change::put(0, SEEN, text);
+        commit.into_iter().chain([mark]).map(|change| prefixed(change, self.writer)).collect()
     }
 
     /// The commit was acknowledged.
@@ -97,6 +93,16 @@ impl Pen<'_> {
         }
         self.word(self.writer, ACKNOWLEDGED).store(count, Ordering::Release);
     }
+}
+
+/// The same for the keys of a writer; what has no end ends where the next writer's begin.
+fn prefixed(mut change: Change, writer: usize) -> Change {
+    change.key.insert(0, prefix(writer));
+    if let What::DeleteTo(end) = &mut change.what {
+        let first = if end.is_empty() { prefix(writer + 1) } else { prefix(writer) };
+        end.insert(0, first);
+    }
+    change
 }
 
 /// Shared numbers of so many writers.
