@@ -31,7 +31,8 @@
 //! | a stable view | [`Snapshot`] |
 //! | a copy that costs nothing | [`Db::checkpoint`] |
 //! | what `Ok` means | [`Durability`] |
-//! | what it is doing | [`Db::stats`], whose `Display` is made for people |
+//! | what it is doing | [`Db::stats`] and [`Keyspace::shape`], whose `Display` is made for people |
+//! | whether it is well | [`Db::health`] |
 //! | tests without files, time or threads | [`Environment`], [`io::sim::SimDisk`] |
 //!
 //! # Threads

@@ -10,6 +10,7 @@ use crate::db::batch::WriteBatch;
 use crate::db::engine::Engine;
 use crate::db::environment::Environment;
 use crate::db::get_future::GetFuture;
+use crate::db::health_report::HealthReport;
 use crate::db::keyspace::{Keyspace, ReadOptions, WriteOptions};
 use crate::db::open;
 use crate::db::snapshot::Snapshot;
@@ -264,6 +265,24 @@ impl Db {
     /// What the database has done and holds.
     pub fn stats(&self) -> Stats {
         self.engine().stats()
+    }
+
+    /// How the database is: healthy, degraded (and by what), poisoned or closed. For a health check, or to shed load.
+    ///
+    /// Answers also when nothing else does. Takes two short locks that no I/O is done under but the manifest's: while an edit of the
+    /// manifest is written, it waits for that.
+    ///
+    /// ```
+    /// use treering_lsm::{Db, HealthState};
+    /// # let directory = tempfile::tempdir()?;
+    /// let db = Db::open(directory.path(), Default::default())?;
+    /// let health = db.health();
+    /// assert!(matches!(health.state, HealthState::Healthy) && health.takes_writes());
+    /// assert_eq!(health.to_string(), "healthy (debt 0.0 MiB, 2 of 2 spare memtables free)");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn health(&self) -> HealthReport {
+        self.engine().health_report()
     }
 
     /// Starts the counters of [`Db::stats`] over.

@@ -8,6 +8,7 @@ use crate::db::cursor::{Cursor, Range};
 use crate::db::database::Handle;
 use crate::db::estimate::Estimate;
 use crate::db::get_future::{GetFuture, MultiGetFuture};
+use crate::db::level_shape::LevelShape;
 use crate::db::read::Place;
 use crate::db::snapshot::Snapshot;
 use std::fmt;
@@ -260,6 +261,24 @@ impl Keyspace {
     pub fn estimate<'k>(&self, range: impl RangeBounds<&'k [u8]>) -> Result<Estimate> {
         let (lower, upper) = bounds_of(&range);
         self.handle.engine.estimate(self.id, lower.as_deref(), upper.as_deref())
+    }
+
+    /// How its levels are filled, as of now. Looks at what the manifest says of each table; no table is opened, nothing is read.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = treering_lsm::Db::open(directory.path(), Default::default())?;
+    /// let keyspace = db.default_keyspace();
+    /// keyspace.put(b"oak", b"600 years")?;
+    /// keyspace.delete(b"elm")?;
+    /// keyspace.flush()?;
+    /// let shape = keyspace.shape();
+    /// assert_eq!((shape.tables(), shape.levels[0].tombstone_share()), (1, 0.5));
+    /// println!("{shape}");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn shape(&self) -> LevelShape {
+        self.handle.engine.level_shape(self.id)
     }
 
     /// A cursor over the keyspace as of now (or the snapshot), not yet positioned.

@@ -1,0 +1,88 @@
+//! Seeing inside: what a database says of itself, and that saying it changes nothing.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod common;
+
+use common::{Chance, open, other_options, tiny_options};
+use treering_lsm::io::sim::{Call, SimDisk};
+use treering_lsm::{Db, Degradation, Error, HealthState};
+
+/// Some writes that make tables on several levels.
+fn fill(db: &Db, seed: u64, count: usize) {
+    let mut chance = Chance(seed);
+    for number in 0..count {
+        let key = format!("key{:04}", chance.below(3000));
+        match chance.below(8) {
+            0 => db.delete(key.as_bytes()).unwrap(),
+            _ => db.put(key.as_bytes(), &[number as u8; 100]).unwrap(),
+        }
+        if chance.one_in(10) {
+            db.step().unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_shape_says_what_the_statistics_say_and_more() {
+    let db = open(&SimDisk::new(1), &tiny_options()).unwrap();
+    let other = db.create_keyspace("other", other_options()).unwrap();
+    fill(&db, 1, 3000);
+    db.flush().unwrap();
+    let (shape, stats) = (db.default_keyspace().shape(), db.stats());
+    for (level, counted) in shape.levels.iter().zip(&stats.keyspaces[0].levels) {
+        assert_eq!((level.tables, level.bytes), (counted.files, counted.bytes));
+        assert_eq!(level.score, counted.score);
+        assert!(level.tombstones <= level.entries && level.busy_tables == 0);
+    }
+    assert!(shape.levels[0].target_bytes.is_none() && shape.levels[6].target_bytes.is_some());
+    assert!(shape.levels.iter().any(|level| level.tombstones > 0));
+    let filled = shape.levels.iter().filter(|level| level.tables > 0).count();
+    assert!(filled > 1 && shape.to_string().matches("\nL").count() == filled, "{shape}");
+    assert_eq!((other.shape().keyspace.as_str(), other.shape().tables()), ("other", 0));
+}
+
+#[test]
+fn health_names_what_is_wrong_until_it_is_over() {
+    // Guards: an operator who polls sees each state that a writer may meet.
+    let disk = SimDisk::new(2);
+    let db = open(&disk, &tiny_options()).unwrap();
+    assert!(matches!(db.health().state, HealthState::Healthy));
+
+    let reasons = |db: &Db| match db.health().state {
+        HealthState::Degraded { reasons } => reasons,
+        state => panic!("{state:?}"),
+    };
+    db.put(b"oak", b"1").unwrap();
+    disk.fail_matching(|call, path| call == Call::Open && is_table(path), libc::EIO, true);
+    assert!(db.flush().is_err());
+    assert!(matches!(reasons(&db)[..], [Degradation::FlushFailing { error: Error::Io { .. } }]));
+    assert!(db.health().takes_writes() && db.health().memtables_free == 1);
+    db.flush().unwrap();
+    assert!(matches!(db.health().state, HealthState::Healthy));
+
+    db.put(b"oak", b"2").unwrap();
+    disk.fail_matching(|call, path| call == Call::Open && is_table(path), libc::ENOSPC, true);
+    assert!(db.flush().is_err());
+    assert!(matches!(reasons(&db)[..], [Degradation::DiskFull { .. }]));
+    assert!(!db.health().takes_writes());
+    db.step().unwrap();
+    assert!(matches!(db.health().state, HealthState::Healthy));
+
+    disk.fail_matching(|call, _| call == Call::Sync, libc::EIO, true);
+    db.put(b"oak", b"3").unwrap();
+    let poisoned = (0..50).any(|_| {
+        let options = treering_lsm::WriteOptions::sync();
+        db.default_keyspace().put_with(b"oak", b"4", &options).is_err() || db.flush().is_err()
+    });
+    assert!(poisoned, "the fault was met");
+    let health = db.health();
+    assert!(matches!(&health.state, HealthState::Poisoned { error: Error::Poisoned { .. } }));
+    assert!(!health.takes_writes());
+    let again = db.clone();
+    assert!(db.close().is_err());
+    assert!(matches!(again.health().state, HealthState::Closed));
+}
+
+fn is_table(path: &std::path::Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "sst")
+}
