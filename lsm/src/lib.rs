@@ -33,6 +33,7 @@
 //! | what `Ok` means | [`Durability`] |
 //! | what it is doing | [`Db::stats`] and [`Keyspace::shape`], whose `Display` is made for people |
 //! | whether it is well | [`Db::health`] |
+//! | being told of flushes, compactions, stalls, failures | [`EventListener`] |
 //! | tests without files, time or threads | [`Environment`], [`io::sim::SimDisk`] |
 //!
 //! # Threads

@@ -14,6 +14,8 @@ use crate::base::planted::{Bug, planted};
 use crate::base::sync::MutexGuard;
 use crate::base::sync::atomic::Ordering;
 use crate::db::engine::{Commit, Engine};
+use crate::db::events;
+use crate::db::listener::{CompactionReason, FlushBegun};
 use crate::db::schedule::Frozen;
 use crate::file::name;
 use crate::format::edit::{LogMark, VersionEdit};
@@ -64,6 +66,7 @@ impl Drop for PanicGuard<'_> {
 impl Engine {
     /// Starts the threads.
     pub(crate) fn start_threads(self: &Arc<Self>) -> Result<()> {
+        self.events.start()?;
         let jobs = job_count(&self.options);
         let engine = Arc::clone(self);
         self.pool.start("treering-flush", Urgency::Soon, move || engine.run(Engine::flush_step))?;
@@ -204,7 +207,10 @@ impl Engine {
             frozen
         };
         let started = self.environment.clock.now();
+        let (generation, bytes) = (frozen.generation.number(), frozen.generation.data_bytes());
+        self.events.raise(|| FlushBegun { generation, bytes }.into());
         let result = self.flush_generation(&frozen);
+        let took = self.environment.clock.now() - started;
         // Before the lock is taken: who waits for this flush looks at the health under it, and would sleep through a full disk.
         if let Err(error) = &result {
             self.note_job_error(error);
@@ -214,11 +220,11 @@ impl Engine {
             state.flushing = false;
             state.events += 1;
             match &result {
-                Ok(()) => {
+                Ok(_) => {
                     state.frozen.pop_front();
                     self.pacer.flushed(
                         frozen.generation.data_bytes(),
-                        self.environment.clock.now() - started,
+                        took,
                         state.frozen.len() as u64,
                     );
                     state.flush_error = None;
@@ -232,12 +238,14 @@ impl Engine {
                 }
             }
         }
+        self.tell_flush(&frozen, &result, took);
         self.schedule.done.notify_all();
         self.schedule.work.notify_all();
-        result.map(|()| true)
+        self.events.tell();
+        result.map(|_| true)
     }
 
-    fn flush_generation(&self, frozen: &Frozen) -> Result<()> {
+    fn flush_generation(&self, frozen: &Frozen) -> Result<VersionEdit> {
         let keyspaces: Vec<_> = {
             let versions = self.versions.lock();
             versions.keyspaces().iter().map(|keyspace| keyspace.record.clone()).collect()
@@ -272,7 +280,7 @@ impl Engine {
             self.counters.add(*id, 0, work);
         }
         self.wal.release(frozen.lsn);
-        Ok(())
+        Ok(edit)
     }
 
     /// Makes an edit durable and shows it to readers. On failure the tables it adds are removed.
@@ -336,12 +344,12 @@ impl Engine {
         if self.health.is_closed() {
             return Ok(false);
         }
-        let mut buried = false;
-        while self.tables.bury_one() {
-            buried = true;
-        }
-        let Some(plan) = self.next_plan() else { return Ok(buried) };
-        let result = self.run_plan(&plan);
+        let buried = self.bury_tables();
+        let Some(plan) = self.next_plan() else {
+            self.events.tell();
+            return Ok(buried);
+        };
+        let result = self.run_plan(&plan, events::reason(&plan));
         if let Err(error) = &result {
             self.note_job_error(error);
         }
@@ -353,6 +361,7 @@ impl Engine {
         }
         self.schedule.done.notify_all();
         self.schedule.work.notify_all();
+        self.events.tell();
         result.map(|()| true)
     }
 
@@ -375,13 +384,16 @@ impl Engine {
     }
 
     /// Carries out a reserved plan and gives the reservation back.
-    pub(crate) fn run_plan(&self, plan: &Plan) -> Result<()> {
+    pub(crate) fn run_plan(&self, plan: &Plan, reason: CompactionReason) -> Result<()> {
+        let started = self.environment.clock.now();
+        self.tell_compaction_begun(plan, reason);
         let result = self.merge_or_move(plan);
         plan.release();
-        result
+        self.tell_compaction(plan, reason, &result, self.environment.clock.now() - started);
+        result.map(drop)
     }
 
-    fn merge_or_move(&self, plan: &Plan) -> Result<()> {
+    fn merge_or_move(&self, plan: &Plan) -> Result<VersionEdit> {
         let clock = &self.environment.clock;
         let (started, cpu_before) = (clock.now(), clock.thread_cpu());
         let (added, mut work): (Vec<TableInfo>, LevelWork) = if plan.is_move {
@@ -412,6 +424,6 @@ impl Engine {
         }
         self.install(&edit, |view, shapes| View { shapes, ..view.clone() })?;
         self.counters.add(id, plan.output_level, &work);
-        Ok(())
+        Ok(edit)
     }
 }

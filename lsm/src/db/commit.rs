@@ -19,6 +19,7 @@ use crate::base::options::{Durability, MEMTABLE_COUNT_MAX};
 use crate::base::planted::{Bug, planted};
 use crate::base::sync::MutexGuard;
 use crate::db::engine::{Commit, Engine};
+use crate::db::listener::LogSegmentStarted;
 use crate::format::batch::{BatchBuilder, BatchReader, Operation, OperationHeader};
 use crate::mem::generation::Generation;
 use crate::mem::memtable::Memtable;
@@ -138,7 +139,7 @@ impl Engine {
         mut commit: MutexGuard<'a, Commit>,
         cost: usize,
     ) -> Result<MutexGuard<'a, Commit>> {
-        let mut waited_since = None;
+        let mut stall = None;
         loop {
             self.check_writable()?;
             let active = &commit.active;
@@ -150,12 +151,9 @@ impl Engine {
             } else if (self.schedule.frozen_count() as u64) < MEMTABLE_COUNT_MAX - 1 {
                 self.freeze(&mut commit, cost, 0)?;
             } else {
-                waited_since.get_or_insert_with(|| self.environment.clock.now());
+                stall.get_or_insert_with(|| self.begin_stall());
                 commit = self.wait_for_flush(commit)?;
             }
-        }
-        if let Some(since) = waited_since {
-            self.writes.stalled(self.environment.clock.now() - since);
         }
         Ok(commit)
     }
@@ -176,8 +174,10 @@ impl Engine {
             frozen.insert(0, Arc::clone(&old));
             crate::version::view::View { active: next, frozen, shapes: view.shapes.clone() }
         });
+        self.events.raise(|| LogSegmentStarted { lsn }.into());
         let waiting = self.schedule.add_frozen(old, lsn);
         self.pacer.set_waiting_memtables(waiting as u64);
+        self.tell_pace();
         Ok(())
     }
 

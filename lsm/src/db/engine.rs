@@ -9,6 +9,7 @@ use crate::base::options::Options;
 use crate::base::sync::Mutex;
 
 use crate::db::environment::{Background, Environment};
+use crate::db::events::Events;
 use crate::db::health::Health;
 use crate::db::reactor::Reactor;
 use crate::db::schedule::Schedule;
@@ -69,6 +70,7 @@ pub(crate) struct Engine {
     pub(crate) counters: Counters,
     pub(crate) writes: WriteCounters,
     pub(crate) health: Health,
+    pub(crate) events: Events,
     pub(crate) pool: Pool,
     /// Reads for asynchronous gets.
     pub(crate) reactor: Reactor,
@@ -103,6 +105,7 @@ impl Engine {
         }
         backlog.readers_about = self.jobs.readers_about_for_pace();
         self.pacer.update(&backlog);
+        self.tell_pace();
         let view = self.current.view();
         let index_bytes: usize =
             view.generations().map(|generation| generation.index_bytes()).sum();
@@ -139,6 +142,7 @@ impl Engine {
         if let Error::NoSpace { .. } = error {
             self.drop_ballast();
         }
+        self.tell_trouble();
         self.schedule.alarm();
         error
     }
@@ -161,6 +165,7 @@ impl Engine {
     pub(crate) fn note_job_error(&self, error: &Error) {
         if let Error::NoSpace { path } = error {
             self.health.set_no_space(path);
+            self.tell_trouble();
             self.drop_ballast();
         }
     }
@@ -174,6 +179,7 @@ impl Engine {
         }
         self.make_ballast();
         self.health.clear_no_space();
+        self.tell_space(free);
         true
     }
 
