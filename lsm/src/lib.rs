@@ -32,6 +32,7 @@
 //! | a copy that costs nothing | [`Db::checkpoint`] |
 //! | what `Ok` means | [`Durability`] |
 //! | what it is doing | [`Db::stats`] and [`Keyspace::shape`], whose `Display` is made for people |
+//! | how long operations take | [`Options::histograms`], [`Db::histograms`] |
 //! | whether it is well | [`Db::health`] |
 //! | being told of flushes, compactions, stalls, failures | [`EventListener`] |
 //! | tests without files, time or threads | [`Environment`], [`io::sim::SimDisk`] |
@@ -65,6 +66,7 @@ pub mod mem;
 pub mod version;
 
 pub use base::error::{Error, Result};
+pub use base::histogram::Latency;
 pub use base::limits;
 pub use base::options::{
     Compression, Durability, FilterPolicy, IoChoice, KeyspaceOptions, Options,

@@ -5,7 +5,7 @@ mod common;
 
 use common::{Chance, open, other_options, tiny_options};
 use treering_lsm::io::sim::{Call, SimDisk};
-use treering_lsm::{Db, Degradation, Error, HealthState};
+use treering_lsm::{Db, Degradation, Error, HealthState, WriteOptions};
 
 /// Some writes that make tables on several levels.
 fn fill(db: &Db, seed: u64, count: usize) {
@@ -71,7 +71,7 @@ fn health_names_what_is_wrong_until_it_is_over() {
     disk.fail_matching(|call, _| call == Call::Sync, libc::EIO, true);
     db.put(b"oak", b"3").unwrap();
     let poisoned = (0..50).any(|_| {
-        let options = treering_lsm::WriteOptions::sync();
+        let options = WriteOptions::sync();
         db.default_keyspace().put_with(b"oak", b"4", &options).is_err() || db.flush().is_err()
     });
     assert!(poisoned, "the fault was met");
@@ -81,6 +81,38 @@ fn health_names_what_is_wrong_until_it_is_over() {
     let again = db.clone();
     assert!(db.close().is_err());
     assert!(matches!(again.health().state, HealthState::Closed));
+}
+
+#[test]
+fn histograms_count_each_operation_once_and_only_if_asked() {
+    let db = open(&SimDisk::new(3), &tiny_options()).unwrap();
+    assert!(db.histograms().is_none());
+    let mut options = tiny_options();
+    options.histograms = true;
+    let db = open(&SimDisk::new(3), &options).unwrap();
+    let keyspace = db.default_keyspace();
+    for number in 0..100u8 {
+        keyspace.put_with(&[number], &[1; 300], &WriteOptions::sync()).unwrap();
+    }
+    db.delete(b"oak").unwrap();
+    db.compact().unwrap();
+    for number in 0..50u8 {
+        assert!(db.get(&[number]).unwrap().is_some());
+    }
+    keyspace.multi_get(&[b"oak", b"yew"], &Default::default());
+    let mut cursor = keyspace.cursor(&Default::default()).unwrap();
+    assert!(cursor.seek_to_first().unwrap() && cursor.seek(&[7]).unwrap());
+    let times = db.histograms().unwrap();
+    let counts = [&times.write, &times.sync_wait, &times.get, &times.multi_get, &times.seek];
+    assert_eq!(counts.map(|latency| latency.count), [101, 100, 50, 1, 2], "{times}");
+    assert!(times.flush.count > 0 && times.compaction.count > 0 && times.wal_sync.count > 0);
+    for (name, row) in times.rows() {
+        let rising = [row.min, row.p50, row.p90, row.p99, row.p99_9, row.p99_99, row.max];
+        assert!(rising.is_sorted() && row.min <= row.mean && row.mean <= row.max, "{name} {row:?}");
+    }
+    assert_eq!(times.to_string().lines().count(), 9, "{times}");
+    db.reset_stats();
+    assert_eq!(db.histograms().unwrap().get.count, 0);
 }
 
 fn is_table(path: &std::path::Path) -> bool {

@@ -6,6 +6,7 @@ pub mod coding;
 pub mod cursor;
 pub mod error;
 pub mod hash;
+pub mod histogram;
 pub mod key;
 pub mod limits;
 pub mod options;

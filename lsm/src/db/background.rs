@@ -15,8 +15,10 @@ use crate::base::sync::MutexGuard;
 use crate::base::sync::atomic::Ordering;
 use crate::db::engine::{Commit, Engine};
 use crate::db::events;
+use crate::db::histograms::Timed;
 use crate::db::listener::{CompactionReason, FlushBegun};
 use crate::db::schedule::Frozen;
+use crate::db::spans::span;
 use crate::file::name;
 use crate::format::edit::{LogMark, VersionEdit};
 use crate::format::table_info::TableInfo;
@@ -208,6 +210,7 @@ impl Engine {
         };
         let started = self.environment.clock.now();
         let (generation, bytes) = (frozen.generation.number(), frozen.generation.data_bytes());
+        let _span = span!("flush", generation = generation, bytes = bytes);
         self.events.raise(|| FlushBegun { generation, bytes }.into());
         let result = self.flush_generation(&frozen);
         let took = self.environment.clock.now() - started;
@@ -238,6 +241,7 @@ impl Engine {
                 }
             }
         }
+        self.note_time(Timed::Flush, took);
         self.tell_flush(&frozen, &result, took);
         self.schedule.done.notify_all();
         self.schedule.work.notify_all();
@@ -386,10 +390,18 @@ impl Engine {
     /// Carries out a reserved plan and gives the reservation back.
     pub(crate) fn run_plan(&self, plan: &Plan, reason: CompactionReason) -> Result<()> {
         let started = self.environment.clock.now();
+        let _span = span!(
+            "compaction",
+            keyspace = plan.keyspace.0,
+            output_level = plan.output_level,
+            inputs = plan.inputs.len()
+        );
         self.tell_compaction_begun(plan, reason);
         let result = self.merge_or_move(plan);
         plan.release();
-        self.tell_compaction(plan, reason, &result, self.environment.clock.now() - started);
+        let took = self.environment.clock.now() - started;
+        self.note_time(Timed::Compaction, took);
+        self.tell_compaction(plan, reason, &result, took);
         result.map(drop)
     }
 

@@ -19,6 +19,7 @@ use crate::base::options::{Durability, MEMTABLE_COUNT_MAX};
 use crate::base::planted::{Bug, planted};
 use crate::base::sync::MutexGuard;
 use crate::db::engine::{Commit, Engine};
+use crate::db::histograms::Timed;
 use crate::db::listener::LogSegmentStarted;
 use crate::format::batch::{BatchBuilder, BatchReader, Operation, OperationHeader};
 use crate::mem::generation::Generation;
@@ -126,7 +127,8 @@ impl Engine {
         }
         match (durability, lsn) {
             (Durability::Sync, Some(lsn)) => {
-                Ok(self.wal.sync(lsn).map_err(|error| self.fail(error))?)
+                let synced = self.timed(Timed::SyncWait, || self.wal.sync(lsn));
+                Ok(synced.map_err(|error| self.fail(error))?)
             }
             _ => Ok(()),
         }

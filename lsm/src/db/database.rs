@@ -11,6 +11,7 @@ use crate::db::engine::Engine;
 use crate::db::environment::Environment;
 use crate::db::get_future::GetFuture;
 use crate::db::health_report::HealthReport;
+use crate::db::histograms::{Latencies, Timed};
 use crate::db::keyspace::{Keyspace, ReadOptions, WriteOptions};
 use crate::db::open;
 use crate::db::snapshot::Snapshot;
@@ -189,8 +190,8 @@ impl Db {
     pub fn write(&self, batch: &WriteBatch, options: &WriteOptions) -> Result<()> {
         let engine = self.engine();
         batch.check_owner(engine)?;
-        engine
-            .write_batch(&batch.operations, options.durability.unwrap_or(engine.options.durability))
+        let durability = options.durability.unwrap_or(engine.options.durability);
+        engine.timed(Timed::Write, || engine.write_batch(&batch.operations, durability))
     }
 
     /// Makes a second database in `directory`, which must be empty or not there, with the state of now. It is durable when this returns.
@@ -285,7 +286,27 @@ impl Db {
         self.engine().health_report()
     }
 
-    /// Starts the counters of [`Db::stats`] over.
+    /// How long operations took; `None` unless [`Options::histograms`] is set. Other threads go on meanwhile.
+    ///
+    /// ```
+    /// use treering_lsm::{Db, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// let mut options = Options::default();
+    /// options.histograms = true;
+    /// let db = Db::open(directory.path(), options)?;
+    /// db.put(b"oak", b"600 years")?;
+    /// db.get(b"oak")?;
+    /// let times = db.histograms().expect("switched on");
+    /// assert_eq!((times.write.count, times.get.count), (1, 1));
+    /// assert!(times.get.p99 <= times.get.max);
+    /// println!("{times}");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn histograms(&self) -> Option<Latencies> {
+        self.engine().latencies()
+    }
+
+    /// Starts the counters of [`Db::stats`] and the histograms over.
     pub fn reset_stats(&self) {
         self.engine().reset_stats();
     }

@@ -11,6 +11,7 @@ use crate::base::sync::Mutex;
 use crate::db::environment::{Background, Environment};
 use crate::db::events::Events;
 use crate::db::health::Health;
+use crate::db::histograms::Histograms;
 use crate::db::reactor::Reactor;
 use crate::db::schedule::Schedule;
 use crate::db::snapshot::Snapshots;
@@ -71,6 +72,7 @@ pub(crate) struct Engine {
     pub(crate) writes: WriteCounters,
     pub(crate) health: Health,
     pub(crate) events: Events,
+    pub(crate) histograms: Option<Arc<Histograms>>,
     pub(crate) pool: Pool,
     /// Reads for asynchronous gets.
     pub(crate) reactor: Reactor,

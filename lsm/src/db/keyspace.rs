@@ -8,6 +8,7 @@ use crate::db::cursor::{Cursor, Range};
 use crate::db::database::Handle;
 use crate::db::estimate::Estimate;
 use crate::db::get_future::{GetFuture, MultiGetFuture};
+use crate::db::histograms::Timed;
 use crate::db::level_shape::LevelShape;
 use crate::db::read::Place;
 use crate::db::snapshot::Snapshot;
@@ -101,7 +102,8 @@ impl Keyspace {
     /// About a third of a microsecond for small values without sync; a device write with [`Durability::Sync`], shared with all concurrent ones.
     #[inline]
     pub fn put_with(&self, key: &[u8], value: &[u8], options: &WriteOptions) -> Result<()> {
-        self.handle.engine.write_one(self.id, key, Some(value), self.durability(options))
+        let (engine, durability) = (&self.handle.engine, self.durability(options));
+        engine.timed(Timed::Write, || engine.write_one(self.id, key, Some(value), durability))
     }
 
     /// Removes `key`, if it is there, with the default durability. Errors as [`Keyspace::put_with`].
@@ -112,13 +114,15 @@ impl Keyspace {
     /// Removes `key`, if it is there. Errors as [`Keyspace::put_with`].
     #[inline]
     pub fn delete_with(&self, key: &[u8], options: &WriteOptions) -> Result<()> {
-        self.handle.engine.write_one(self.id, key, None, self.durability(options))
+        let (engine, durability) = (&self.handle.engine, self.durability(options));
+        engine.timed(Timed::Write, || engine.write_one(self.id, key, None, durability))
     }
 
     /// The newest value of `key`. See [`Keyspace::get_with`].
     #[inline]
     pub fn get(&self, key: &[u8]) -> Result<Option<PinnedSlice>> {
-        self.handle.engine.get(self.id, key, None, true)
+        let engine = &self.handle.engine;
+        engine.timed(Timed::Get, || engine.get(self.id, key, None, true))
     }
 
     /// The value of `key`, without copying it.
@@ -131,7 +135,8 @@ impl Keyspace {
     #[inline]
     pub fn get_with(&self, key: &[u8], options: &ReadOptions) -> Result<Option<PinnedSlice>> {
         let sequence = self.sequence(options)?;
-        self.handle.engine.get(self.id, key, sequence, options.fill_cache)
+        let engine = &self.handle.engine;
+        engine.timed(Timed::Get, || engine.get(self.id, key, sequence, options.fill_cache))
     }
 
     /// The value of `key`, without keeping the thread while a block is read.
@@ -198,7 +203,11 @@ impl Keyspace {
     ) -> Vec<Result<Option<PinnedSlice>>> {
         match self.sequence(options) {
             Ok(sequence) => {
-                self.handle.engine.multi_get(self.id, keys, sequence, options.fill_cache)
+                let engine = &self.handle.engine;
+                let fill_cache = options.fill_cache;
+                engine.timed(Timed::MultiGet, || {
+                    engine.multi_get(self.id, keys, sequence, fill_cache)
+                })
             }
             Err(error) => keys.iter().map(|_| Err(error.clone())).collect(),
         }

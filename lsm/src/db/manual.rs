@@ -8,6 +8,7 @@ use crate::db::background::{LOOK_AGAIN, RETRY_PAUSE};
 use crate::db::engine::Engine;
 use crate::db::listener::{Closed, CompactionReason};
 use crate::db::schedule::{Exclusive, State};
+use crate::db::spans::span;
 use crate::format::edit::VersionEdit;
 use crate::job::pick;
 
@@ -147,6 +148,7 @@ impl Engine {
         if let Some(result) = self.close_result.get() {
             return result.clone();
         }
+        let _span = span!("close", directory = %self.directory.display());
         {
             // No commit is under way when the state changes.
             let _commit = self.commit.lock();

@@ -15,6 +15,7 @@ mod events;
 mod get_future;
 mod health;
 mod health_report;
+mod histograms;
 mod keyspace;
 mod level_shape;
 mod listener;
@@ -26,6 +27,7 @@ mod reactor;
 mod read;
 mod schedule;
 mod snapshot;
+mod spans;
 mod stats;
 mod transaction;
 
@@ -36,6 +38,7 @@ pub use environment::{Background, Environment};
 pub use estimate::Estimate;
 pub use get_future::{GetFuture, MultiGetFuture};
 pub use health_report::{Degradation, HealthReport, HealthState};
+pub use histograms::Latencies;
 pub use keyspace::{Keyspace, ReadOptions, WriteOptions};
 pub use level_shape::{LevelShape, ShapeLevel};
 pub use listener::{

@@ -24,8 +24,10 @@ use crate::db::engine::{Commit, Engine};
 use crate::db::environment::{Background, Environment};
 use crate::db::events::Events;
 use crate::db::health::Health;
+use crate::db::histograms::{Histograms, Timed};
 use crate::db::reactor::Reactor;
 use crate::db::schedule::Schedule;
+use crate::db::spans::span;
 use crate::db::stats::WriteCounters;
 use crate::file::name::{self, FileKind};
 use crate::file::wal::{self, LogStart, Recovered, Wal, WalOptions};
@@ -63,6 +65,7 @@ pub(crate) fn open(
     options: Options,
 ) -> Result<Arc<Engine>> {
     options.validate()?;
+    let _span = span!("open", directory = %directory.display());
     let began = environment.clock.now();
     let is_manual = environment.background == Background::Manual;
     let events = Events::new(environment.listener.take(), is_manual);
@@ -138,6 +141,10 @@ pub(crate) fn open(
     remove_strays(&disk, directory, &versions, manifest)?;
     let wal = Wal::create(&disk, directory, wal_options, start, &slots)?;
 
+    let kept = options.histograms;
+    let histograms = kept.then(|| Arc::new(Histograms::new(Arc::clone(&environment.clock))));
+    histograms.iter().for_each(|histograms| wal.time_syncs(histograms.of(Timed::WalSync)));
+
     let prefixes = vec![Vec::new(); versions.keyspaces().len()];
     let active = Arc::new(Generation::new(
         1,
@@ -174,6 +181,7 @@ pub(crate) fn open(
         writes: WriteCounters::default(),
         health: Health::default(),
         events,
+        histograms,
         pool: Pool::default(),
         reactor: Reactor::new(),
         lock: Mutex::new(Some(lock)),
@@ -213,6 +221,7 @@ fn put_log_into_tables(
     versions: &mut VersionSet,
     is_new: bool,
 ) -> Result<InForce> {
+    let _span = span!("recovery");
     let (disk, directory) = (&jobs.disk, &jobs.directory);
     let mut replay = Replay::new(jobs, arenas, memtable_bytes, versions);
     let log = versions.log();
