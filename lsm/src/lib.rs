@@ -33,6 +33,7 @@
 //! | what `Ok` means | [`Durability`] |
 //! | what it is doing | [`Db::stats`] and [`Keyspace::shape`], whose `Display` is made for people |
 //! | how long operations take | [`Options::histograms`], [`Db::histograms`] |
+//! | what one operation did | [`Db::measure`] |
 //! | whether it is well | [`Db::health`] |
 //! | being told of flushes, compactions, stalls, failures | [`EventListener`] |
 //! | tests without files, time or threads | [`Environment`], [`io::sim::SimDisk`] |
@@ -71,5 +72,6 @@ pub use base::limits;
 pub use base::options::{
     Compression, Durability, FilterPolicy, IoChoice, KeyspaceOptions, Options,
 };
+pub use base::perf::PerfContext;
 pub use base::slice::PinnedSlice;
 pub use db::*;

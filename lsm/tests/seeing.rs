@@ -115,6 +115,38 @@ fn histograms_count_each_operation_once_and_only_if_asked() {
     assert_eq!(db.histograms().unwrap().get.count, 0);
 }
 
+#[test]
+fn a_measured_get_says_where_it_looked_and_an_unmeasured_one_nothing() {
+    let mut options = tiny_options();
+    options.default_keyspace.level0_tables = 64;
+    let db = open(&SimDisk::new(4), &options).unwrap();
+    for _ in 0..3 {
+        db.put(b"a", &[1; 100]).unwrap();
+        db.put(b"z", &[1; 100]).unwrap();
+        db.flush().unwrap();
+    }
+    db.put(b"m", b"1").unwrap();
+    let (found, cost) = db.measure(|| db.get(b"m"));
+    assert!(found.unwrap().is_some());
+    assert_eq!((cost.memtables_searched, cost.tables_considered), (1, 0));
+    let (_, cost) = db.measure(|| db.get(b"n").unwrap());
+    assert_eq!(cost.tables_considered, 3);
+    assert_eq!(cost.filter_negatives + cost.filter_false_positives, 3);
+    let (_, cold) = db.measure(|| db.get(b"a").unwrap());
+    let (_, warm) = db.measure(|| db.get(b"a").unwrap());
+    assert!(cold.blocks_read == 1 && cold.bytes_read > 100 && !cold.read_time.is_zero());
+    assert_eq!((warm.blocks_read, warm.tables_considered), (0, 1));
+    // One inside another has its counts for itself, and a panic ends the measurement.
+    let ((_, inner), outer) = db.measure(|| db.measure(|| db.get(b"a").unwrap()));
+    assert_eq!((inner.tables_considered, outer.tables_considered), (1, 0));
+    let panics = std::panic::AssertUnwindSafe(|| db.measure(|| panic!("on purpose")));
+    assert!(std::panic::catch_unwind(panics).is_err());
+    db.get(b"a").unwrap();
+    assert_eq!(db.measure(|| ()).1, Default::default());
+    let sync = || db.default_keyspace().put_with(b"a", b"2", &WriteOptions::sync()).unwrap();
+    assert!(!db.measure(sync).1.sync_time.is_zero());
+}
+
 fn is_table(path: &std::path::Path) -> bool {
     path.extension().is_some_and(|extension| extension == "sst")
 }

@@ -10,6 +10,7 @@ pub mod histogram;
 pub mod key;
 pub mod limits;
 pub mod options;
+pub mod perf;
 pub mod planted;
 pub(crate) mod prefetch;
 pub mod random;

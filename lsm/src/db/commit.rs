@@ -16,6 +16,7 @@ use crate::base::hash::key_hash;
 use crate::base::key::KeyspaceId;
 use crate::base::key::{Kind, SEQUENCE_MAX, SequenceNumber, Tag};
 use crate::base::options::{Durability, MEMTABLE_COUNT_MAX};
+use crate::base::perf;
 use crate::base::planted::{Bug, planted};
 use crate::base::sync::MutexGuard;
 use crate::db::engine::{Commit, Engine};
@@ -93,6 +94,7 @@ impl Engine {
         let bytes: usize = parts.iter().map(|part| part.len()).sum();
         if let Some(sleep) = self.pacer.charge(bytes as u64) {
             self.environment.clock.sleep(sleep);
+            perf::count(|counts| counts.pace_time += sleep);
         }
         let mut commit = self.commit.lock();
         // Again, for `close` and others changed it under the lock that we waited for.
@@ -127,7 +129,8 @@ impl Engine {
         }
         match (durability, lsn) {
             (Durability::Sync, Some(lsn)) => {
-                let synced = self.timed(Timed::SyncWait, || self.wal.sync(lsn));
+                let wait = || self.timed(Timed::SyncWait, || self.wal.sync(lsn));
+                let synced = perf::timed(|counts, time| counts.sync_time += time, wait);
                 Ok(synced.map_err(|error| self.fail(error))?)
             }
             _ => Ok(()),

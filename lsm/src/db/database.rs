@@ -4,6 +4,7 @@ use crate::base::error::{Error, Result};
 use crate::base::key::KeyspaceId;
 use crate::base::limits::KEYSPACE_NAME_BYTES_MAX;
 use crate::base::options::{KeyspaceOptions, Options};
+use crate::base::perf::{self, PerfContext};
 use crate::base::slice::PinnedSlice;
 use crate::base::sync::MutexGuard;
 use crate::db::batch::WriteBatch;
@@ -284,6 +285,27 @@ impl Db {
     /// ```
     pub fn health(&self) -> HealthReport {
         self.engine().health_report()
+    }
+
+    /// Does `work` and says what its operations did, as far as the calling thread did it: why a get was slow.
+    ///
+    /// Counts operations on any database. Without it counting costs nothing that could be measured; with it some nanoseconds a count, and
+    /// two looks at the clock for each read and wait. What is not counted: blocks that a `multi_get` or a seek reads together, and
+    /// `get_async`.
+    ///
+    /// ```
+    /// use treering_lsm::Db;
+    /// # let directory = tempfile::tempdir()?;
+    /// let db = Db::open(directory.path(), Default::default())?;
+    /// db.put(b"oak", b"600 years")?;
+    /// db.flush()?;
+    /// let (value, cost) = db.measure(|| db.get(b"oak"));
+    /// assert!(value?.is_some());
+    /// assert_eq!((cost.memtables_passed, cost.tables_considered, cost.blocks_read), (1, 1, 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn measure<T>(&self, work: impl FnOnce() -> T) -> (T, PerfContext) {
+        perf::measure(Arc::clone(&self.engine().environment.clock), work)
     }
 
     /// How long operations took; `None` unless [`Options::histograms`] is set. Other threads go on meanwhile.

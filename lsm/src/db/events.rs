@@ -8,6 +8,7 @@
 //! [`listener`](crate::db::listener).
 
 use crate::base::error::{Error, Result};
+use crate::base::perf;
 use crate::base::sync::{Condvar, Mutex};
 use crate::db::engine::Engine;
 use crate::db::listener::{
@@ -380,6 +381,7 @@ impl Drop for Stall<'_> {
     fn drop(&mut self) {
         let duration = self.engine.environment.clock.now() - self.since;
         self.engine.writes.stalled(duration);
+        perf::count(|counts| counts.memtable_time += duration);
         self.engine.events.raise(|| StallEnded { duration }.into());
     }
 }

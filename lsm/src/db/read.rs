@@ -8,6 +8,7 @@ use crate::base::error::{Error, Result};
 use crate::base::hash::key_hash;
 use crate::base::key::{KeyspaceId, Kind, SequenceNumber, Tag};
 use crate::base::limits::LEVEL_COUNT;
+use crate::base::perf;
 use crate::base::slice::PinnedSlice;
 use crate::db::block_reads::{Answer, BlockReads};
 use crate::db::engine::Engine;
@@ -52,11 +53,15 @@ impl Engine {
         loop {
             let readers = candidates.next_group(hash)?;
             for reader in readers.iter() {
-                if reader.may_contain(hash)
-                    && let Some((tag, value)) = reader.get(key, hash, sequence, fill_cache)?
-                {
+                perf::count(|counts| counts.tables_considered += 1);
+                if !reader.may_contain(hash) {
+                    perf::count(|counts| counts.filter_negatives += 1);
+                    continue;
+                }
+                if let Some((tag, value)) = reader.get(key, hash, sequence, fill_cache)? {
                     return Ok(value_of(tag, value));
                 }
+                perf::count(|counts| counts.filter_false_positives += 1);
             }
             if candidates.done() {
                 return Ok(None);
@@ -188,8 +193,10 @@ fn get_from_memory(
 ) -> Option<Option<PinnedSlice>> {
     for generation in view.generations() {
         if !generation.may_hold(keyspace, hash) {
+            perf::count(|counts| counts.memtables_passed += 1);
             continue;
         }
+        perf::count(|counts| counts.memtables_searched += 1);
         let Some(memtable) = generation.memtable(keyspace) else { continue };
         if let Some((tag, value)) = memtable.get(key, sequence) {
             return Some(match tag.kind() {
