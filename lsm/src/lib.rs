@@ -33,7 +33,11 @@
 //! | a stable view | [`Snapshot`] |
 //! | a copy that costs nothing | [`Db::checkpoint`] |
 //! | what `Ok` means | [`Durability`] |
-//! | what it is doing | [`Db::stats`], whose `Display` is made for people |
+//! | what it is doing | [`Db::stats`] and [`Keyspace::shape`], whose `Display` is made for people |
+//! | how long operations take | [`Options::histograms`], [`Db::histograms`] |
+//! | what one operation did | [`Db::measure`] |
+//! | whether it is well | [`Db::health`] |
+//! | being told of flushes, compactions, stalls, failures | [`EventListener`] |
 //! | tests without files, time or threads | [`Environment`], [`io::sim::SimDisk`] |
 //!
 //! # Threads
@@ -65,10 +69,12 @@ pub mod mem;
 pub mod version;
 
 pub use base::error::{Error, Result};
+pub use base::histogram::Latency;
 pub use base::limits;
 pub use base::merge::{Append, Counter, MergeOperator, SetUnion};
 pub use base::options::{
     Compression, Durability, FilterPolicy, IoChoice, KeyspaceOptions, Options,
 };
+pub use base::perf::PerfContext;
 pub use base::slice::PinnedSlice;
 pub use db::*;

@@ -14,7 +14,11 @@ use crate::base::planted::{Bug, planted};
 use crate::base::sync::MutexGuard;
 use crate::base::sync::atomic::Ordering;
 use crate::db::engine::{Commit, Engine};
+use crate::db::events;
+use crate::db::histograms::Timed;
+use crate::db::listener::{CompactionReason, FlushBegun};
 use crate::db::schedule::Frozen;
+use crate::db::spans::span;
 use crate::file::name;
 use crate::format::edit::{LogMark, VersionEdit};
 use crate::format::table_info::TableInfo;
@@ -64,6 +68,7 @@ impl Drop for PanicGuard<'_> {
 impl Engine {
     /// Starts the threads.
     pub(crate) fn start_threads(self: &Arc<Self>) -> Result<()> {
+        self.events.start()?;
         let jobs = job_count(&self.options);
         let engine = Arc::clone(self);
         self.pool.start("treering-flush", Urgency::Soon, move || engine.run(Engine::flush_step))?;
@@ -211,7 +216,11 @@ impl Engine {
             frozen
         };
         let started = self.environment.clock.now();
+        let (generation, bytes) = (frozen.generation.number(), frozen.generation.data_bytes());
+        let _span = span!("flush", generation = generation, bytes = bytes);
+        self.events.raise(|| FlushBegun { generation, bytes }.into());
         let result = self.flush_generation(&frozen);
+        let took = self.environment.clock.now() - started;
         // Before the lock is taken: who waits for this flush looks at the health under it, and would sleep through a full disk.
         if let Err(error) = &result {
             self.note_job_error(error);
@@ -221,11 +230,11 @@ impl Engine {
             state.flushing = false;
             state.events += 1;
             match &result {
-                Ok(()) => {
+                Ok(_) => {
                     state.frozen.pop_front();
                     self.pacer.flushed(
                         frozen.generation.data_bytes(),
-                        self.environment.clock.now() - started,
+                        took,
                         state.frozen.len() as u64,
                     );
                     state.flush_error = None;
@@ -239,12 +248,15 @@ impl Engine {
                 }
             }
         }
+        self.note_time(Timed::Flush, took);
+        self.tell_flush(&frozen, &result, took);
         self.schedule.done.notify_all();
         self.schedule.work.notify_all();
-        result.map(|()| true)
+        self.events.tell();
+        result.map(|_| true)
     }
 
-    fn flush_generation(&self, frozen: &Frozen) -> Result<()> {
+    fn flush_generation(&self, frozen: &Frozen) -> Result<VersionEdit> {
         let keyspaces: Vec<_> = {
             let versions = self.versions.lock();
             versions.keyspaces().to_vec()
@@ -283,7 +295,7 @@ impl Engine {
             self.counters.add(*id, 0, work);
         }
         self.wal.release(frozen.lsn);
-        Ok(())
+        Ok(edit)
     }
 
     /// Makes an edit durable and shows it to readers. On failure the tables it adds are removed.
@@ -349,12 +361,12 @@ impl Engine {
             return Ok(false);
         }
         let expired = self.expire()?;
-        let mut buried = false;
-        while self.tables.bury_one() {
-            buried = true;
-        }
-        let Some(plan) = self.next_plan() else { return Ok(buried || expired) };
-        let result = self.run_plan(&plan);
+        let buried = self.bury_tables();
+        let Some(plan) = self.next_plan() else {
+            self.events.tell();
+            return Ok(buried || expired);
+        };
+        let result = self.run_plan(&plan, events::reason(&plan));
         if let Err(error) = &result {
             self.note_job_error(error);
         }
@@ -366,6 +378,7 @@ impl Engine {
         }
         self.schedule.done.notify_all();
         self.schedule.work.notify_all();
+        self.events.tell();
         result.map(|()| true)
     }
 
@@ -413,13 +426,24 @@ impl Engine {
     }
 
     /// Carries out a reserved plan and gives the reservation back.
-    pub(crate) fn run_plan(&self, plan: &Plan) -> Result<()> {
+    pub(crate) fn run_plan(&self, plan: &Plan, reason: CompactionReason) -> Result<()> {
+        let started = self.environment.clock.now();
+        let _span = span!(
+            "compaction",
+            keyspace = plan.keyspace.0,
+            output_level = plan.output_level,
+            inputs = plan.inputs.len()
+        );
+        self.tell_compaction_begun(plan, reason);
         let result = self.merge_or_move(plan);
         plan.release();
-        result
+        let took = self.environment.clock.now() - started;
+        self.note_time(Timed::Compaction, took);
+        self.tell_compaction(plan, reason, &result, took);
+        result.map(drop)
     }
 
-    fn merge_or_move(&self, plan: &Plan) -> Result<()> {
+    fn merge_or_move(&self, plan: &Plan) -> Result<VersionEdit> {
         let clock = &self.environment.clock;
         let (started, cpu_before) = (clock.now(), clock.thread_cpu());
         let infos = || plan.inputs.iter().map(|(_, table)| table.info());
@@ -458,6 +482,6 @@ impl Engine {
         }
         self.install(&edit, |view, shapes| View { shapes, ..view.clone() })?;
         self.counters.add(id, plan.output_level, &work);
-        Ok(())
+        Ok(edit)
     }
 }

@@ -14,6 +14,7 @@
 use crate::base::error::{Error, Result};
 use crate::base::key::SequenceNumber;
 use crate::db::engine::Engine;
+use crate::db::spans::span;
 use crate::file::manifest::ManifestWriter;
 use crate::file::name;
 use crate::io::Disk;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 impl Engine {
     /// See [`Db::checkpoint`](crate::Db::checkpoint).
     pub(crate) fn checkpoint(&self, directory: &Path) -> Result<SequenceNumber> {
+        let _span = span!("checkpoint", directory = %directory.display());
         let disk = &self.environment.disk;
         check_target(disk, directory)?;
         // What is visible now is in tables after the flush. More may be: the last sequence number of the manifest says nothing about

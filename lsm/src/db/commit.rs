@@ -16,9 +16,12 @@ use crate::base::hash::key_hash;
 use crate::base::key::KeyspaceId;
 use crate::base::key::{Kind, SEQUENCE_MAX, SequenceNumber, Tag};
 use crate::base::options::{Durability, MEMTABLE_COUNT_MAX};
+use crate::base::perf;
 use crate::base::planted::{Bug, planted};
 use crate::base::sync::MutexGuard;
 use crate::db::engine::{Commit, Engine};
+use crate::db::histograms::Timed;
+use crate::db::listener::LogSegmentStarted;
 use crate::format::batch::{BatchBuilder, BatchReader, Operation, OperationHeader};
 use crate::mem::generation::Generation;
 use crate::mem::memtable::Memtable;
@@ -126,6 +129,7 @@ impl Engine {
         let bytes: usize = parts.iter().map(|part| part.len()).sum();
         if let Some(sleep) = self.pacer.charge(bytes as u64) {
             self.environment.clock.sleep(sleep);
+            perf::count(|counts| counts.pace_time += sleep);
         }
         let mut commit = self.commit.lock();
         // Again, for `close` and others changed it under the lock that we waited for.
@@ -160,7 +164,9 @@ impl Engine {
         }
         match (durability, lsn) {
             (Durability::Sync, Some(lsn)) => {
-                Ok(self.wal.sync(lsn).map_err(|error| self.fail(error))?)
+                let wait = || self.timed(Timed::SyncWait, || self.wal.sync(lsn));
+                let synced = perf::timed(|counts, time| counts.sync_time += time, wait);
+                Ok(synced.map_err(|error| self.fail(error))?)
             }
             _ => Ok(()),
         }
@@ -173,7 +179,7 @@ impl Engine {
         mut commit: MutexGuard<'a, Commit>,
         cost: usize,
     ) -> Result<MutexGuard<'a, Commit>> {
-        let mut waited_since = None;
+        let mut stall = None;
         loop {
             self.check_writable()?;
             let active = &commit.active;
@@ -185,12 +191,9 @@ impl Engine {
             } else if (self.schedule.frozen_count() as u64) < MEMTABLE_COUNT_MAX - 1 {
                 self.freeze(&mut commit, cost, 0)?;
             } else {
-                waited_since.get_or_insert_with(|| self.environment.clock.now());
+                stall.get_or_insert_with(|| self.begin_stall());
                 commit = self.wait_for_flush(commit)?;
             }
-        }
-        if let Some(since) = waited_since {
-            self.writes.stalled(self.environment.clock.now() - since);
         }
         Ok(commit)
     }
@@ -212,8 +215,10 @@ impl Engine {
             frozen.insert(0, Arc::clone(&old));
             crate::version::view::View { active: next, frozen, shapes: view.shapes.clone() }
         });
+        self.events.raise(|| LogSegmentStarted { lsn }.into());
         let waiting = self.schedule.add_frozen(old, lsn);
         self.pacer.set_waiting_memtables(waiting as u64);
+        self.tell_pace();
         Ok(())
     }
 

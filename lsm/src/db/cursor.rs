@@ -4,6 +4,7 @@ use crate::base::error::{Error, Result};
 use crate::base::key::KeyspaceId;
 use crate::base::slice::PinnedSlice;
 use crate::db::engine::Engine;
+use crate::db::histograms::{Histograms, Timed};
 use crate::db::keyspace::{Keyspace, ReadOptions};
 use crate::file::table_cursor::{Bounds, ReadAhead, TableCursorOptions};
 use crate::version::deleted::Deleted;
@@ -34,7 +35,8 @@ impl Engine {
         let sources = sources(&view, keyspace, options)?;
         let deleted = Deleted::of(&view, keyspace, sequence);
         let operator = view.shape(keyspace).and_then(|shape| shape.operator().cloned());
-        let origin = Origin { engine: Arc::downgrade(self), keyspace, options: options.clone() };
+        let (engine, histograms) = (Arc::downgrade(self), self.histograms.clone());
+        let origin = Origin { engine, keyspace, options: options.clone(), histograms };
         let inner = VisibleCursor::new(
             MergeCursor::new(sources),
             sequence,
@@ -100,9 +102,11 @@ fn sources(view: &Arc<View>, keyspace: KeyspaceId, options: &ReadOptions) -> Res
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Cursor {
-    inner: VisibleCursor<MergeCursor<Source>>,
+    inner: Merged,
     origin: Origin,
 }
+
+type Merged = VisibleCursor<MergeCursor<Source>>;
 
 /// What a cursor was made from.
 struct Origin {
@@ -111,6 +115,7 @@ struct Origin {
     keyspace: KeyspaceId,
     /// Its snapshot keeps what is needed from being compacted away under a cursor that opens tables later.
     options: ReadOptions,
+    histograms: Option<Arc<Histograms>>,
 }
 
 impl Cursor {
@@ -178,28 +183,34 @@ impl Cursor {
         moved
     }
 
+    /// Seeks, and times it if times are kept.
+    #[inline]
+    fn timed(&mut self, seek: impl FnOnce(&mut Merged) -> Result<bool>) -> Result<bool> {
+        let moved = match &self.origin.histograms {
+            None => seek(&mut self.inner),
+            Some(histograms) => histograms.timed(Timed::Seek, || seek(&mut self.inner)),
+        };
+        self.watch(moved)
+    }
+
     /// Moves to the first key at or after `key`.
     pub fn seek(&mut self, key: &[u8]) -> Result<bool> {
-        let moved = self.inner.seek(key);
-        self.watch(moved)
+        self.timed(|inner| inner.seek(key))
     }
 
     /// Moves to the last key at or before `key`.
     pub fn seek_for_prev(&mut self, key: &[u8]) -> Result<bool> {
-        let moved = self.inner.seek_for_prev(key);
-        self.watch(moved)
+        self.timed(|inner| inner.seek_for_prev(key))
     }
 
     /// Moves to the first key.
     pub fn seek_to_first(&mut self) -> Result<bool> {
-        let moved = self.inner.seek_to_first();
-        self.watch(moved)
+        self.timed(|inner| inner.seek_to_first())
     }
 
     /// Moves to the last key.
     pub fn seek_to_last(&mut self) -> Result<bool> {
-        let moved = self.inner.seek_to_last();
-        self.watch(moved)
+        self.timed(|inner| inner.seek_to_last())
     }
 
     /// Moves to the next key. On a cursor that is not valid it does nothing.

@@ -9,8 +9,10 @@ use crate::base::options::Options;
 use crate::base::sync::Mutex;
 
 use crate::db::environment::{Background, Environment};
+use crate::db::events::Events;
 use crate::db::expiry::Expiry;
 use crate::db::health::Health;
+use crate::db::histograms::Histograms;
 use crate::db::reactor::Reactor;
 use crate::db::schedule::Schedule;
 use crate::db::snapshot::Snapshots;
@@ -73,6 +75,8 @@ pub(crate) struct Engine {
     pub(crate) counters: Counters,
     pub(crate) writes: WriteCounters,
     pub(crate) health: Health,
+    pub(crate) events: Events,
+    pub(crate) histograms: Option<Arc<Histograms>>,
     pub(crate) pool: Pool,
     /// Reads for asynchronous gets.
     pub(crate) reactor: Reactor,
@@ -107,6 +111,7 @@ impl Engine {
         }
         backlog.readers_about = self.jobs.readers_about_for_pace();
         self.pacer.update(&backlog);
+        self.tell_pace();
         let view = self.current.view();
         let index_bytes: usize =
             view.generations().map(|generation| generation.index_bytes()).sum();
@@ -143,6 +148,7 @@ impl Engine {
         if let Error::NoSpace { .. } = error {
             self.drop_ballast();
         }
+        self.tell_trouble();
         self.schedule.alarm();
         error
     }
@@ -165,6 +171,7 @@ impl Engine {
     pub(crate) fn note_job_error(&self, error: &Error) {
         if let Error::NoSpace { path } = error {
             self.health.set_no_space(path);
+            self.tell_trouble();
             self.drop_ballast();
         }
     }
@@ -178,6 +185,7 @@ impl Engine {
         }
         self.make_ballast();
         self.health.clear_no_space();
+        self.tell_space(free);
         true
     }
 

@@ -3,6 +3,7 @@
 use crate::base::clock::{Clock, ManualClock, SystemClock};
 use crate::base::error::Result;
 use crate::base::options::IoChoice;
+use crate::db::listener::EventListener;
 use crate::io::{self, Disk};
 use std::sync::Arc;
 
@@ -28,6 +29,8 @@ pub struct Environment {
     pub clock: Arc<dyn Clock>,
     /// Background work.
     pub background: Background,
+    /// Is told what the database does. Default: nobody.
+    pub listener: Option<Arc<dyn EventListener>>,
 }
 
 impl Environment {
@@ -43,7 +46,13 @@ impl Environment {
             disk_reason,
             clock: Arc::new(SystemClock::new()),
             background: Background::Threads,
+            listener: None,
         })
+    }
+
+    /// This world, and somebody who is told what the database does in it: see [`EventListener`].
+    pub fn with_listener(self, listener: Arc<dyn EventListener>) -> Environment {
+        Environment { listener: Some(listener), ..self }
     }
 
     /// A deterministic world on `disk`: manual time and manual background work.
@@ -54,6 +63,7 @@ impl Environment {
             disk_reason,
             clock: Arc::new(ManualClock::default()),
             background: Background::Manual,
+            listener: None,
         }
     }
 }

@@ -8,6 +8,8 @@ use crate::db::cursor::{Cursor, Range};
 use crate::db::database::Handle;
 use crate::db::estimate::Estimate;
 use crate::db::get_future::{GetFuture, MultiGetFuture};
+use crate::db::histograms::Timed;
+use crate::db::level_shape::LevelShape;
 use crate::db::read::Place;
 use crate::db::snapshot::Snapshot;
 use std::fmt;
@@ -100,7 +102,8 @@ impl Keyspace {
     /// About a third of a microsecond for small values without sync; a device write with [`Durability::Sync`], shared with all concurrent ones.
     #[inline]
     pub fn put_with(&self, key: &[u8], value: &[u8], options: &WriteOptions) -> Result<()> {
-        self.handle.engine.write_one(Kind::Put, self.id, key, value, self.durability(options))
+        let (engine, durability) = (&self.handle.engine, self.durability(options));
+        engine.timed(Timed::Write, || engine.write_one(Kind::Put, self.id, key, value, durability))
     }
 
     /// Removes `key`, if it is there, with the default durability. Errors as [`Keyspace::put_with`].
@@ -111,13 +114,15 @@ impl Keyspace {
     /// Removes `key`, if it is there. Errors as [`Keyspace::put_with`].
     #[inline]
     pub fn delete_with(&self, key: &[u8], options: &WriteOptions) -> Result<()> {
-        self.handle.engine.write_one(Kind::Delete, self.id, key, &[], self.durability(options))
+        let (engine, durability) = (&self.handle.engine, self.durability(options));
+        engine.timed(Timed::Write, || engine.write_one(Kind::Delete, self.id, key, &[], durability))
     }
 
     /// The newest value of `key`. See [`Keyspace::get_with`].
     #[inline]
     pub fn get(&self, key: &[u8]) -> Result<Option<PinnedSlice>> {
-        self.handle.engine.get(self.id, key, None, true)
+        let engine = &self.handle.engine;
+        engine.timed(Timed::Get, || engine.get(self.id, key, None, true))
     }
 
     /// The value of `key`, without copying it.
@@ -130,7 +135,8 @@ impl Keyspace {
     #[inline]
     pub fn get_with(&self, key: &[u8], options: &ReadOptions) -> Result<Option<PinnedSlice>> {
         let sequence = self.sequence(options)?;
-        self.handle.engine.get(self.id, key, sequence, options.fill_cache)
+        let engine = &self.handle.engine;
+        engine.timed(Timed::Get, || engine.get(self.id, key, sequence, options.fill_cache))
     }
 
     /// The value of `key`, without keeping the thread while a block is read.
@@ -197,7 +203,11 @@ impl Keyspace {
     ) -> Vec<Result<Option<PinnedSlice>>> {
         match self.sequence(options) {
             Ok(sequence) => {
-                self.handle.engine.multi_get(self.id, keys, sequence, options.fill_cache)
+                let engine = &self.handle.engine;
+                let fill_cache = options.fill_cache;
+                engine.timed(Timed::MultiGet, || {
+                    engine.multi_get(self.id, keys, sequence, fill_cache)
+                })
             }
             Err(error) => keys.iter().map(|_| Err(error.clone())).collect(),
         }
@@ -262,6 +272,24 @@ impl Keyspace {
         self.handle.engine.estimate(self.id, lower.as_deref(), upper.as_deref())
     }
 
+    /// How its levels are filled, as of now. Looks at what the manifest says of each table; no table is opened, nothing is read.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = treering_lsm::Db::open(directory.path(), Default::default())?;
+    /// let keyspace = db.default_keyspace();
+    /// keyspace.put(b"oak", b"600 years")?;
+    /// keyspace.delete(b"elm")?;
+    /// keyspace.flush()?;
+    /// let shape = keyspace.shape();
+    /// assert_eq!((shape.tables(), shape.levels[0].tombstone_share()), (1, 0.5));
+    /// println!("{shape}");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn shape(&self) -> LevelShape {
+        self.handle.engine.level_shape(self.id)
+    }
+
     /// A cursor over the keyspace as of now (or the snapshot), not yet positioned.
     ///
     /// It keeps the memtables and tables of that moment alive until it is dropped.
@@ -324,7 +352,10 @@ impl Keyspace {
     /// That of a put. A read of the key puts together all operands since its last put; flushes and compactions make them one.
     #[inline]
     pub fn merge_with(&self, key: &[u8], operand: &[u8], options: &WriteOptions) -> Result<()> {
-        self.handle.engine.write_one(Kind::Merge, self.id, key, operand, self.durability(options))
+        let (engine, durability) = (&self.handle.engine, self.durability(options));
+        engine.timed(Timed::Write, || {
+            engine.write_one(Kind::Merge, self.id, key, operand, durability)
+        })
     }
 
     /// Removes all keys of a range at once, with the default durability. See [`Keyspace::delete_range_with`].
@@ -362,7 +393,10 @@ impl Keyspace {
         let engine = &self.handle.engine;
         match range_to_delete(&range)? {
             Some((start, end)) => {
-                engine.write_range_delete(self.id, &start, &end, self.durability(options))
+                let durability = self.durability(options);
+                engine.timed(Timed::Write, || {
+                    engine.write_range_delete(self.id, &start, &end, durability)
+                })
             }
             None => engine.check_writable(),
         }

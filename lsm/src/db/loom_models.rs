@@ -197,7 +197,7 @@ fn loom_a_table_is_unlinked_once_and_never_under_a_reader() {
                 gone.mark_obsolete();
                 drop(gone);
                 current.change(|view| View { shapes: vec![Arc::new(shape)], ..view.clone() });
-                while context.bury_one() {}
+                while context.bury_one().is_some() {}
             })
         };
         let read = {
@@ -210,14 +210,14 @@ fn loom_a_table_is_unlinked_once_and_never_under_a_reader() {
                     assert!(opened.is_ok(), "{} is gone under a reader", path.display());
                 }
                 drop(view);
-                while context.bury_one() {}
+                while context.bury_one().is_some() {}
             }
         };
         let reader = thread::spawn(read.clone());
         read();
         reader.join().expect("the reader ends");
         compaction.join().expect("the compaction ends");
-        while context.bury_one() {}
+        while context.bury_one().is_some() {}
         let removed = note.lock().expect("no holder panics").clone();
         assert_eq!(removed, [name::table(&directory, FileNumber(1))]);
     });

@@ -6,7 +6,9 @@ use crate::base::planted::{Bug, planted};
 use crate::base::sync::atomic::Ordering;
 use crate::db::background::{LOOK_AGAIN, RETRY_PAUSE};
 use crate::db::engine::Engine;
+use crate::db::listener::{Closed, CompactionReason};
 use crate::db::schedule::{Exclusive, State};
+use crate::db::spans::span;
 use crate::format::edit::VersionEdit;
 use crate::job::pick::{self, Circumstances};
 
@@ -103,9 +105,11 @@ impl Engine {
         range: Option<(&[u8], &[u8])>,
     ) -> Result<()> {
         self.flush_all()?;
-        let _exclusive = self.begin_exclusive()?;
+        let exclusive = self.begin_exclusive()?;
         let result = self.compact_exclusively(keyspace, range);
-        while self.tables.bury_one() {}
+        self.bury_tables();
+        drop(exclusive);
+        self.events.tell();
         result
     }
 
@@ -139,7 +143,8 @@ impl Engine {
         };
         let Some(plan) = plan else { return Ok(()) };
         assert!(plan.reserve(), "no other compaction runs while this one is exclusive");
-        self.run_plan(&plan).inspect_err(|error| self.note_job_error(error))
+        self.run_plan(&plan, CompactionReason::Manual)
+            .inspect_err(|error| self.note_job_error(error))
     }
 
     /// Ends background work and writes out what the WAL ring holds. The first caller does it, others wait for it and get the same
@@ -149,6 +154,7 @@ impl Engine {
         if let Some(result) = self.close_result.get() {
             return result.clone();
         }
+        let _span = span!("close", directory = %self.directory.display());
         {
             // No commit is under way when the state changes.
             let _commit = self.commit.lock();
@@ -159,7 +165,7 @@ impl Engine {
         self.reactor.close();
         self.pool.join();
         self.wait_for_callers();
-        while self.tables.bury_one() {}
+        self.bury_tables();
         // Asked last, for a thread may have panicked while it ended. What is not durable of a poisoned database will not become
         // so, and the device is let alone.
         let result = match self.health.failure() {
@@ -173,6 +179,9 @@ impl Engine {
         self.versions.lock().abandon();
         let _set_once_under_the_lock = self.close_result.set(result.clone());
         drop(lock.take());
+        drop(lock);
+        self.events.raise(|| Closed { error: result.as_ref().err().cloned() }.into());
+        self.events.close();
         result
     }
 

@@ -11,11 +11,16 @@ mod database;
 mod engine;
 mod environment;
 mod estimate;
+mod events;
 mod expiry;
 mod gather;
 mod get_future;
 mod health;
+mod health_report;
+mod histograms;
 mod keyspace;
+mod level_shape;
+mod listener;
 #[cfg(all(test, loom))]
 mod loom_models;
 mod manual;
@@ -24,6 +29,7 @@ mod reactor;
 mod read;
 mod schedule;
 mod snapshot;
+mod spans;
 mod stats;
 mod transaction;
 
@@ -33,7 +39,16 @@ pub use database::Db;
 pub use environment::{Background, Environment};
 pub use estimate::Estimate;
 pub use get_future::{GetFuture, MultiGetFuture};
+pub use health_report::{Degradation, HealthReport, HealthState};
+pub use histograms::Latencies;
 pub use keyspace::{Keyspace, ReadOptions, WriteOptions};
+pub use level_shape::{LevelShape, ShapeLevel};
+pub use listener::{
+    BackgroundFailed, BackgroundRecovered, Closed, CompactionBegun, CompactionEnded,
+    CompactionReason, DiskFull, DiskHasSpace, EventListener, EventTable, EventsMissed, FlushBegun,
+    FlushEnded, Job, LogReleased, LogSegmentStarted, Opened, Pace, PaceChanged, Poisoned,
+    StallBegun, StallEnded, TableCreated, TableDeleted, WAITING_MAX,
+};
 pub use read::Place;
 pub use snapshot::Snapshot;
 pub use stats::{KeyspaceStats, LevelStats, Stats};

@@ -22,11 +22,14 @@ use crate::base::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::db::background::job_count;
 use crate::db::commit::{apply_batch, batch_cost};
 use crate::db::engine::{Commit, Engine};
-use crate::db::environment::Environment;
+use crate::db::environment::{Background, Environment};
+use crate::db::events::Events;
 use crate::db::expiry::Expiry;
 use crate::db::health::Health;
+use crate::db::histograms::{Histograms, Timed};
 use crate::db::reactor::Reactor;
 use crate::db::schedule::Schedule;
+use crate::db::spans::span;
 use crate::db::stats::WriteCounters;
 use crate::file::name::{self, FileKind};
 use crate::file::wal::{self, LogStart, Recovered, Wal, WalOptions};
@@ -59,12 +62,16 @@ const DEFAULT_KEYSPACE: &str = "default";
 
 /// Opens or makes a database.
 pub(crate) fn open(
-    environment: Environment,
+    mut environment: Environment,
     directory: &Path,
     options: Options,
 ) -> Result<Arc<Engine>> {
     options.validate()?;
     let operators = MergeOperators::with(&options.merge_operators)?;
+    let _span = span!("open", directory = %directory.display());
+    let began = environment.clock.now();
+    let is_manual = environment.background == Background::Manual;
+    let events = Events::new(environment.listener.take(), is_manual);
     let disk = Arc::clone(&environment.disk);
     let found = look(&disk, directory)?;
     match found {
@@ -124,7 +131,7 @@ pub(crate) fn open(
         put_log_into_tables(&jobs, &arenas, write_buffer, versions, is_new)
             .inspect_err(|error| remove_attempt(error, &disk, directory, highest))
     };
-    let InForce { manifest, start, sequence, slots } = match bring_up(&mut versions) {
+    let InForce { manifest, start, sequence, slots, records } = match bring_up(&mut versions) {
         Err(error @ Error::NoSpace { .. }) => {
             // The reserve is there for this.
             disk.remove(&directory.join(name::BALLAST)).map_err(|_there_is_none| error)?;
@@ -141,6 +148,10 @@ pub(crate) fn open(
 
     // What the log has added.
     versions.tidy_ranges(&[]);
+    let kept = options.histograms;
+    let histograms = kept.then(|| Arc::new(Histograms::new(Arc::clone(&environment.clock))));
+    histograms.iter().for_each(|histograms| wal.time_syncs(histograms.of(Timed::WalSync)));
+
     let prefixes = vec![Vec::new(); versions.keyspaces().len()];
     let active = Arc::new(Generation::new(
         1,
@@ -177,11 +188,14 @@ pub(crate) fn open(
         counters: Counters::default(),
         writes: WriteCounters::default(),
         health: Health::default(),
+        events,
+        histograms,
         pool: Pool::default(),
         reactor: Reactor::new(),
         lock: Mutex::new(Some(lock)),
         close_result: OnceLock::new(),
     });
+    engine.tell_opened(is_new, records, began);
     engine.make_ballast();
     engine.update_pace(&engine.versions.lock());
     if !engine.is_manual()
@@ -191,6 +205,7 @@ pub(crate) fn open(
         let _the_first_error_counts = engine.close();
         return Err(error);
     }
+    engine.events.tell();
     Ok(engine)
 }
 
@@ -202,6 +217,8 @@ struct InForce {
     sequence: SequenceNumber,
     /// Segments of the old log, for reuse.
     slots: Vec<u64>,
+    /// Commits that the old log held.
+    records: u64,
 }
 
 /// Writes what the log holds to tables, and puts a new manifest in force that names them.
@@ -212,6 +229,7 @@ fn put_log_into_tables(
     versions: &mut VersionSet,
     is_new: bool,
 ) -> Result<InForce> {
+    let _span = span!("recovery");
     let (disk, directory) = (&jobs.disk, &jobs.directory);
     let mut replay = Replay::new(jobs, arenas, memtable_bytes, versions);
     let log = versions.log();
@@ -226,6 +244,7 @@ fn put_log_into_tables(
         let detail = format!("a log up to LSN {}, which no database reaches", recovered.max_lsn);
         return Err(Error::corruption(directory, 0, detail));
     }
+    let records = replay.records;
     let mut edit = replay.finish()?;
     if planted(Bug::StraysRemovedEarly) {
         remove_strays(disk, directory, versions, FileNumber(0))?;
@@ -240,7 +259,7 @@ fn put_log_into_tables(
     let manifest = jobs.new_file();
     edit.next_file = Some(jobs.next_file.load(Ordering::Relaxed));
     versions.rewrite(manifest, &edit)?;
-    Ok(InForce { manifest, start, sequence, slots: recovered.slots })
+    Ok(InForce { manifest, start, sequence, slots: recovered.slots, records })
 }
 
 /// After a full disk: removes what this opening has made, so that it does not itself hold the space that is missing. No other
@@ -382,6 +401,7 @@ struct Replay<'a> {
     generation: Option<Generation>,
     edit: VersionEdit,
     last_sequence: SequenceNumber,
+    records: u64,
 }
 
 impl<'a> Replay<'a> {
@@ -393,7 +413,16 @@ impl<'a> Replay<'a> {
     ) -> Replay<'a> {
         let keyspaces = versions.keyspaces().to_vec();
         let edit = VersionEdit::default();
-        Replay { jobs, arenas, memtable_bytes, keyspaces, generation: None, edit, last_sequence: 0 }
+        Replay {
+            jobs,
+            arenas,
+            memtable_bytes,
+            keyspaces,
+            generation: None,
+            edit,
+            last_sequence: 0,
+            records: 0,
+        }
     }
 
     fn apply(&mut self, sequence: SequenceNumber, count: u32, batch: &[u8]) -> Result<()> {
@@ -415,6 +444,7 @@ impl<'a> Replay<'a> {
         // Nobody reads yet, so ranges inside one another need not be told apart.
         apply_batch(generation, batch, count, sequence, 0)?;
         self.last_sequence = self.last_sequence.max(sequence + u64::from(count) - 1);
+        self.records += 1;
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use crate::base::error::{Error, Result};
 use crate::base::hash::key_hash;
 use crate::base::key::{KeyspaceId, SequenceNumber};
 use crate::base::limits::LEVEL_COUNT;
+use crate::base::perf;
 use crate::base::slice::PinnedSlice;
 use crate::db::block_reads::{Answer, BlockReads};
 use crate::db::engine::Engine;
@@ -54,12 +55,15 @@ impl Engine {
         loop {
             let readers = candidates.next_group(hash)?;
             for reader in readers.iter() {
-                if reader.may_contain(hash)
-                    && let Some(base) =
-                        gather.take(|bound| reader.get(key, hash, bound, fill_cache))?
-                {
+                perf::count(|counts| counts.tables_considered += 1);
+                if !reader.may_contain(hash) {
+                    perf::count(|counts| counts.filter_negatives += 1);
+                    continue;
+                }
+                if let Some(base) = gather.take(|bound| reader.get(key, hash, bound, fill_cache))? {
                     return gather.end(shape.operator(), key, base);
                 }
+                perf::count(|counts| counts.filter_false_positives += 1);
             }
             if candidates.done() {
                 return gather.end(shape.operator(), key, None);
@@ -202,8 +206,10 @@ fn look_in_memory(
 ) -> Result<Option<Base>> {
     for generation in view.generations() {
         if !generation.may_hold(keyspace, hash) {
+            perf::count(|counts| counts.memtables_passed += 1);
             continue;
         }
+        perf::count(|counts| counts.memtables_searched += 1);
         let Some(memtable) = generation.memtable(keyspace) else { continue };
         if let Some(base) = gather.take_memtable(memtable, key)? {
             return Ok(Some(base));

@@ -223,6 +223,7 @@ impl Engine {
         self.writes.reset();
         self.counters.reset();
         self.pacer.reset();
+        self.histograms.iter().for_each(|histograms| histograms.reset());
     }
 
     /// The name of a keyspace.

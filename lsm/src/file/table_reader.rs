@@ -23,6 +23,7 @@ use crate::base::error::{Error, Result};
 use crate::base::key::Tag;
 use crate::base::limits::FORMAT_VERSION;
 use crate::base::options::Compression;
+use crate::base::perf::{self, PerfContext};
 use crate::base::slice::PinnedSlice;
 use crate::file::table_cursor::{TableCursor, TableCursorOptions};
 use crate::format::block::{Block, frame};
@@ -374,6 +375,17 @@ impl TableReader {
     /// Reads a block from the file.
     #[cold]
     fn load(&self, handle: BlockHandle) -> Result<Block> {
+        let is_compressed = self.properties.compression != Compression::None;
+        let add = |counts: &mut PerfContext, time| {
+            counts.blocks_read += 1;
+            counts.bytes_read += u64::from(handle.bytes);
+            counts.decompressions += u64::from(is_compressed);
+            counts.read_time += time;
+        };
+        perf::timed(add, || self.read_block(handle))
+    }
+
+    fn read_block(&self, handle: BlockHandle) -> Result<Block> {
         if self.properties.compression != Compression::None || self.file.direct() {
             return self.with_stored(handle, |stored| self.decode(handle, stored, Vec::new()));
         }

@@ -37,15 +37,15 @@ pub struct TableContext {
 }
 
 impl TableContext {
-    /// Unlinks one table that nobody holds any more, and takes its blocks out of the cache; true if there was one.
-    pub fn bury_one(&self) -> bool {
-        let Some((number, reader)) = self.graveyard.lock().pop() else { return false };
+    /// Unlinks one table that nobody holds any more, and takes its blocks out of the cache; its number, if there was one.
+    pub fn bury_one(&self) -> Option<FileNumber> {
+        let (number, reader) = self.graveyard.lock().pop()?;
         if let Some(reader) = reader {
             reader.forget_blocks();
         }
         // A failure leaves a stray file, which the next open removes.
         let _stray = self.disk.remove(&name::table(&self.directory, number));
-        true
+        Some(number)
     }
 }
 

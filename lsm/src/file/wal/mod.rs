@@ -56,6 +56,7 @@ mod writer;
 
 use crate::base::clock::Clock;
 use crate::base::error::{Error, Result};
+use crate::base::histogram::Histogram;
 use crate::base::planted::{Bug, planted};
 use crate::base::sync::Mutex;
 use crate::base::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -159,6 +160,8 @@ pub struct Wal {
     /// There is space to be written ahead of the syncs.
     chores: AtomicBool,
     syncs: AtomicU64,
+    /// How long they take, if somebody wants to know.
+    sync_times: OnceLock<Arc<Histogram>>,
 }
 
 impl Wal {
@@ -203,6 +206,7 @@ impl Wal {
             sync_seen: AtomicBool::new(false),
             chores: AtomicBool::new(false),
             syncs: AtomicU64::new(0),
+            sync_times: OnceLock::new(),
             options,
         })
     }
@@ -219,7 +223,7 @@ impl Wal {
         }
         self.sync_seen.store(true, Ordering::Relaxed);
         let mut outcome = Ok(());
-        self.group.run(&*self.options.clock, || outcome = self.make_durable());
+        self.group.run(&*self.options.clock, || outcome = self.make_durable_timed());
         if self.durable_lsn() >= upto {
             return Ok(());
         }
@@ -227,6 +231,19 @@ impl Wal {
         outcome?;
         // A follower of a group whose leader met a full disk.
         Err(Error::NoSpace { path: self.directory.clone() })
+    }
+
+    /// Has the time of every sync counted from now on.
+    pub fn time_syncs(&self, times: &Arc<Histogram>) {
+        self.sync_times.get_or_init(|| Arc::clone(times));
+    }
+
+    fn make_durable_timed(&self) -> Result<()> {
+        let Some(times) = self.sync_times.get() else { return self.make_durable() };
+        let began = self.options.clock.now();
+        let result = self.make_durable();
+        times.record(self.options.clock.now().saturating_sub(began));
+        result
     }
 
     /// True when [`drain`](Wal::drain) has work that is worth a background thread's while. Costs two loads.
