@@ -104,7 +104,7 @@ fn flush(frozen: &Generation, snapshots: Vec<SequenceNumber>) -> Arc<Generation>
     cursor.seek_to_first().expect("a memtable cursor does not fail");
     let mut same_key = false;
     while cursor.valid() {
-        let verdict = retain.decide(same_key, cursor.tag(), || true);
+        let verdict = retain.decide(cursor.key(), same_key, cursor.tag(), || true);
         if matches!(verdict, Verdict::Keep | Verdict::KeepOld) {
             apply(&kept, 0, cursor.tag().sequence());
         }
