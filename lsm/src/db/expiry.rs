@@ -8,7 +8,8 @@
 //! Promises:
 //! 1. Nothing expires before its time (on a wall clock that is not set ahead), also after a crash: the numbers up to a mark are never given
 //!    out again, because the record with the mark says that they are taken.
-//! 2. While the database is open, an entry is gone within two intervals after its time.
+//! 2. While the database is open, an entry is gone within four intervals after its time: the mark, the look at it, the flush
+//!    of a memtable that holds it, and the range delete may each be one away.
 //!
 //! Entries of such a keyspace keep their numbers in the last level, too. Operands that were folded have the number of the newest one.
 //!

@@ -86,8 +86,8 @@ impl Retain {
     /// Up to which sequence number no range delete is left to apply to the entries that stay. `known`: all up to there were given to
     /// [`Retain::without`], or have been applied to the input, or were forgotten because nothing needed them.
     ///
-    /// This is more than the number of the newest one given: a forgotten one may come back when the manifest is read again, and must then be
-    /// known to have been done with, for the entries may have lost the numbers by which they are newer.
+    /// This is more than the number of the newest one given: a forgotten one is done with, too. The manifest says what is forgotten; that a table
+    /// says it as well is the second line of defence, for its entries may have lost the numbers by which they are newer.
     pub fn applied(&self, known: SequenceNumber) -> SequenceNumber {
         let oldest = self.snapshots.first().copied().unwrap_or(SEQUENCE_MAX);
         self.ranges.newest(SEQUENCE_MAX).max(known).min(oldest)
