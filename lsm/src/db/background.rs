@@ -28,6 +28,8 @@ use crate::job::flush::{Flushed, flush};
 use crate::job::output::remove_all;
 use crate::job::pick::{self, Action, Circumstances, Plan};
 use crate::job::pool::Urgency;
+use crate::version::set::VersionSet;
+use crate::version::shape::Shape;
 use crate::version::view::View;
 use std::sync::Arc;
 use std::time::Duration;
@@ -302,9 +304,18 @@ impl Engine {
     pub(crate) fn install(
         &self,
         edit: &VersionEdit,
-        change: impl FnOnce(&View, Vec<Arc<crate::version::shape::Shape>>) -> View,
+        change: impl FnOnce(&View, Vec<Arc<Shape>>) -> View,
     ) -> Result<()> {
-        let mut versions = self.versions.lock();
+        self.install_under(&mut self.versions.lock(), edit, change)
+    }
+
+    /// As `install`, for whoever holds the lock of the versions.
+    pub(crate) fn install_under(
+        &self,
+        versions: &mut VersionSet,
+        edit: &VersionEdit,
+        change: impl FnOnce(&View, Vec<Arc<Shape>>) -> View,
+    ) -> Result<()> {
         let mut applied = versions.apply(edit);
         if let Err(Error::NoSpace { .. }) = applied {
             self.drop_ballast();
@@ -320,14 +331,14 @@ impl Engine {
         versions.tidy_ranges(&self.snapshots.list());
         let shapes = versions.shapes();
         self.current.change(|view| change(view, shapes));
-        self.update_pace(&versions);
+        self.update_pace(versions);
         if versions.wants_rewrite() {
-            self.rewrite_manifest(&mut versions)?;
+            self.rewrite_manifest(versions)?;
         }
         Ok(())
     }
 
-    fn rewrite_manifest(&self, versions: &mut crate::version::set::VersionSet) -> Result<()> {
+    fn rewrite_manifest(&self, versions: &mut VersionSet) -> Result<()> {
         let old = versions.manifest_number();
         let number = self.jobs.new_file();
         let next_file = Some(self.jobs.next_file.load(Ordering::Relaxed));

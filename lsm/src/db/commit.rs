@@ -255,7 +255,8 @@ impl Engine {
         }
     }
 
-    fn new_generation(
+    /// A generation to follow the active one, with room for `cost` bytes.
+    pub(crate) fn new_generation(
         &self,
         commit: &Commit,
         cost: usize,

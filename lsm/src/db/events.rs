@@ -8,13 +8,14 @@
 //! [`listener`](crate::db::listener).
 
 use crate::base::error::{Error, Result};
+use crate::base::key::SequenceNumber;
 use crate::base::perf;
 use crate::base::sync::{Condvar, Mutex};
 use crate::db::engine::Engine;
 use crate::db::listener::{
     BackgroundFailed, BackgroundRecovered, CompactionBegun, CompactionEnded, CompactionReason,
-    DiskFull, DiskHasSpace, Event, EventListener, EventTable, EventsMissed, FlushEnded, Job,
-    LogReleased, Opened, Pace, PaceChanged, Poisoned, StallBegun, StallEnded, TableCreated,
+    DiskFull, DiskHasSpace, Event, EventListener, EventTable, EventsMissed, FlushEnded, Ingested,
+    Job, LogReleased, Opened, Pace, PaceChanged, Poisoned, StallBegun, StallEnded, TableCreated,
     TableDeleted, WAITING_MAX,
 };
 use crate::db::schedule::Frozen;
@@ -219,6 +220,15 @@ impl Engine {
     pub(crate) fn tell_opened(&self, is_new: bool, records_replayed: u64, began: Duration) {
         let (path, duration) = (self.directory.clone(), self.opened_at - began);
         self.events.raise(|| Opened { path, is_new, records_replayed, duration }.into());
+    }
+
+    /// Tells what was ingested.
+    pub(crate) fn tell_ingested(&self, edit: &VersionEdit, sequence: SequenceNumber) {
+        if self.events.wanted() {
+            let tables = added(edit);
+            self.tell_created(&tables);
+            self.events.raise(|| Ingested { sequence, tables }.into());
+        }
     }
 
     /// Tells how a flush ended.

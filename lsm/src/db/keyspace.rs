@@ -9,11 +9,14 @@ use crate::db::database::Handle;
 use crate::db::estimate::Estimate;
 use crate::db::get_future::{GetFuture, MultiGetFuture};
 use crate::db::histograms::Timed;
+use crate::db::ingest::IngestOptions;
 use crate::db::level_shape::LevelShape;
 use crate::db::read::Place;
 use crate::db::snapshot::Snapshot;
+use crate::db::sorted_file::SortedFile;
 use std::fmt;
 use std::ops::{Bound, RangeBounds};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Choices for one write.
@@ -400,6 +403,67 @@ impl Keyspace {
             }
             None => engine.check_writable(),
         }
+    }
+
+    /// Writes a range as sorted files into `directory`, for [`ingest`](Keyspace::ingest) elsewhere: as it is now, or in the snapshot of
+    /// `options`. The files are named 000001.sst and so on, in the order of their keys; none is made where there is nothing. The directory is made if
+    /// needed. The files are durable when this returns.
+    ///
+    /// # Errors
+    /// As [`Keyspace::cursor`] and the reads of a cursor; [`Error::Io`](crate::Error::Io) where a file of such a name is there already,
+    /// [`Error::NoSpace`](crate::Error::NoSpace). What this call made is removed then.
+    ///
+    /// # Cost
+    /// That of a scan and of writing tables: each of them is merged, compressed and written in the calling thread. Reads and writes go on. No log, no
+    /// memtable and no block cache is involved; the tables of this moment are kept until it is done.
+    ///
+    /// ```
+    /// use treering_lsm::{Db, IngestOptions, ReadOptions};
+    /// # let home = tempfile::tempdir()?;
+    /// # let path = |name: &str| home.path().join(name);
+    /// let (here, there) = (Db::open(path("a"), Default::default())?, Db::open(path("b"), Default::default())?);
+    /// here.put(b"oak", b"600 years")?;
+    /// here.put(b"yew", b"2000 years")?;
+    /// let files = here.default_keyspace().export(&b"p"[..].., path("files"), &ReadOptions::default())?;
+    /// let paths: Vec<_> = files.iter().map(|file| &file.path).collect();
+    /// there.default_keyspace().ingest(&paths, &IngestOptions::default())?;
+    /// assert!(there.get(b"yew")?.is_some() && there.get(b"oak")?.is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn export<'k>(
+        &self,
+        range: impl RangeBounds<&'k [u8]>,
+        directory: impl AsRef<Path>,
+        options: &ReadOptions,
+    ) -> Result<Vec<SortedFile>> {
+        let (lower, upper) = bounds_of(&range);
+        let mut options = options.clone();
+        options.lower_bound = lower.or(options.lower_bound);
+        options.upper_bound = upper.or(options.upper_bound);
+        self.handle.engine.export(self, directory.as_ref(), &options)
+    }
+
+    /// Takes sorted files in as tables, all at once or not at all, as if all their entries had been written in one batch now. Their entries win over
+    /// what the keys had before; what else is in the keyspace stays. Returns the sequence number of the commit.
+    ///
+    /// The files are those of [`SortedFileWriter`](crate::SortedFileWriter) or [`Keyspace::export`], of any database. They are shared by hard links where
+    /// the file system allows it, else copied, and may be removed afterwards.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOption`](crate::Error::InvalidOption) for files that overlap one another or that were not made for this,
+    /// [`Error::Corruption`](crate::Error::Corruption) for damaged ones, [`Error::Io`](crate::Error::Io) where one cannot be read: nothing was
+    /// changed. Others as [`Keyspace::put_with`].
+    ///
+    /// # Durability
+    /// Durable when it returns, and with it everything that was committed before it but writes of class None.
+    ///
+    /// # Cost
+    /// Each file is read once ([`IngestOptions::verify`](crate::IngestOptions)); nothing is written but a link, an edit of the manifest and a memtable that was begun. No
+    /// compaction is needed where nothing in the keyspace lies between the keys of a file. Reads go on; writes wait for some milliseconds at the end, or for
+    /// a flush if they go to the same keys.
+    pub fn ingest(&self, files: &[impl AsRef<Path>], options: &IngestOptions) -> Result<u64> {
+        let files: Vec<_> = files.iter().map(|file| file.as_ref().to_owned()).collect();
+        self.handle.engine.ingest(self.id, &files, options)
     }
 
     /// Writes what is in memory to tables. All keyspaces are flushed together.

@@ -244,6 +244,13 @@ events! {
         /// Why it failed.
         error: Option<Error>,
     }
+    /// Files from outside are tables now.
+    ingested Ingested {
+        /// The sequence number of all their entries.
+        sequence: u64,
+        /// They.
+        tables: Vec<EventTable>,
+    }
     /// A table is in the manifest and can be read. Not told for tables that opening made of the log.
     table_created TableCreated {
         /// It.

@@ -139,10 +139,12 @@ impl Engine {
         let plan = {
             let versions = self.versions.lock();
             let state = &versions.keyspaces()[keyspace.0 as usize];
-            pick::whole_range(keyspace, &state.shape, &state.record.options, range)
+            let plan = pick::whole_range(keyspace, &state.shape, &state.record.options, range);
+            let Some(plan) = plan else { return Ok(()) };
+            // Under the lock: whoever adds tables looks at what is reserved.
+            assert!(plan.reserve(), "no other compaction runs while this one is exclusive");
+            plan
         };
-        let Some(plan) = plan else { return Ok(()) };
-        assert!(plan.reserve(), "no other compaction runs while this one is exclusive");
         self.run_plan(&plan, CompactionReason::Manual)
             .inspect_err(|error| self.note_job_error(error))
     }

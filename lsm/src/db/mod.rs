@@ -13,11 +13,13 @@ mod environment;
 mod estimate;
 mod events;
 mod expiry;
+mod export;
 mod gather;
 mod get_future;
 mod health;
 mod health_report;
 mod histograms;
+mod ingest;
 mod keyspace;
 mod level_shape;
 mod listener;
@@ -29,6 +31,7 @@ mod reactor;
 mod read;
 mod schedule;
 mod snapshot;
+mod sorted_file;
 mod spans;
 mod stats;
 mod transaction;
@@ -41,15 +44,17 @@ pub use estimate::Estimate;
 pub use get_future::{GetFuture, MultiGetFuture};
 pub use health_report::{Degradation, HealthReport, HealthState};
 pub use histograms::Latencies;
+pub use ingest::IngestOptions;
 pub use keyspace::{Keyspace, ReadOptions, WriteOptions};
 pub use level_shape::{LevelShape, ShapeLevel};
 pub use listener::{
     BackgroundFailed, BackgroundRecovered, Closed, CompactionBegun, CompactionEnded,
     CompactionReason, DiskFull, DiskHasSpace, EventListener, EventTable, EventsMissed, FlushBegun,
-    FlushEnded, Job, LogReleased, LogSegmentStarted, Opened, Pace, PaceChanged, Poisoned,
+    FlushEnded, Ingested, Job, LogReleased, LogSegmentStarted, Opened, Pace, PaceChanged, Poisoned,
     StallBegun, StallEnded, TableCreated, TableDeleted, WAITING_MAX,
 };
 pub use read::Place;
 pub use snapshot::Snapshot;
+pub use sorted_file::{SortedFile, SortedFileWriter};
 pub use stats::{KeyspaceStats, LevelStats, Stats};
 pub use transaction::{Isolation, Transaction, TransactionRange};

@@ -18,6 +18,8 @@ pub(crate) struct WriteCounters {
     bytes: AtomicU64,
     stalled_nanos: AtomicU64,
     stalls: AtomicU64,
+    ingested_files: AtomicU64,
+    ingested_bytes: AtomicU64,
 }
 
 impl WriteCounters {
@@ -32,8 +34,20 @@ impl WriteCounters {
         self.stalls.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(crate) fn ingested(&self, files: u64, bytes: u64) {
+        self.ingested_files.fetch_add(files, Ordering::Relaxed);
+        self.ingested_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     fn reset(&self) {
-        for counter in [&self.operations, &self.bytes, &self.stalled_nanos, &self.stalls] {
+        for counter in [
+            &self.operations,
+            &self.bytes,
+            &self.stalled_nanos,
+            &self.stalls,
+            &self.ingested_files,
+            &self.ingested_bytes,
+        ] {
             counter.store(0, Ordering::Relaxed);
         }
     }
@@ -104,6 +118,10 @@ pub struct Stats {
     pub operations_written: u64,
     /// Bytes of keys and values (with their small headers) written by the user.
     pub user_bytes_written: u64,
+    /// Files that were ingested.
+    pub ingested_files: u64,
+    /// Bytes of these.
+    pub ingested_bytes: u64,
     /// Bytes appended to the WAL.
     pub wal_bytes: u64,
     /// Device syncs of the WAL.
@@ -192,6 +210,8 @@ impl Engine {
             uptime: self.environment.clock.now().saturating_sub(self.opened_at),
             operations_written: self.writes.operations.load(Ordering::Relaxed),
             user_bytes_written: self.writes.bytes.load(Ordering::Relaxed),
+            ingested_files: self.writes.ingested_files.load(Ordering::Relaxed),
+            ingested_bytes: self.writes.ingested_bytes.load(Ordering::Relaxed),
             wal_bytes: wal.appended_bytes,
             wal_syncs: wal.syncs,
             flush_bytes,

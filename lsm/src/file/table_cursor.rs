@@ -18,7 +18,7 @@
 //! 130 ns over 2 K keys and 700 to 900 over 500 K.
 
 mod span;
-mod stream;
+pub(in crate::file) mod stream;
 
 use crate::base::cursor::{EntryCursor, Target};
 use crate::base::error::Result;

@@ -20,7 +20,7 @@ pub use crate::format::index::BlockHandle;
 pub use verify::TableCheck;
 
 use crate::base::error::{Error, Result};
-use crate::base::key::Tag;
+use crate::base::key::{SequenceNumber, Tag};
 use crate::base::limits::FORMAT_VERSION;
 use crate::base::options::Compression;
 use crate::base::perf::{self, PerfContext};
@@ -94,6 +94,10 @@ pub struct TableReader {
     /// What the places and lengths of its reads are multiples of.
     read_unit: u64,
     table_id: u64,
+    /// What its checksums were made with.
+    context: u64,
+    /// The sequence number of all entries, which have 0 in the file; for a table that was ingested.
+    sequence: Option<SequenceNumber>,
     filter: Filter,
     top: Index,
     partitioned: bool,
@@ -129,10 +133,13 @@ impl TableReader {
         }
         let tail = Tail::read(&*file, info.tail_offset, size)?;
         let footer = tail.footer(path)?;
-        if footer.table_id != info.table_id || footer.tail_offset != info.tail_offset {
+        if footer.table_id != info.checksum_context() || footer.tail_offset != info.tail_offset {
             let detail = format!(
                 "this is table {} with a tail at {}, expected table {} with a tail at {}",
-                footer.table_id, footer.tail_offset, info.table_id, info.tail_offset
+                footer.table_id,
+                footer.tail_offset,
+                info.checksum_context(),
+                info.tail_offset
             );
             return Err(Error::corruption(path, size - FOOTER_BYTES as u64, detail));
         }
@@ -156,6 +163,9 @@ impl TableReader {
         let mut properties =
             Properties::decode(&tail.bytes[range]).map_err(wrong(footer.properties.start))?;
         properties.info.file_bytes = size;
+        if let Some(ingested) = info.ingested {
+            properties.info = properties.info.ingested_as(info.table_id, ingested.sequence);
+        }
 
         let bytes = tail.bytes.capacity() + filter.heap_bytes() + top.heap_bytes();
         let bytes = bytes + size_of::<TableReader>();
@@ -164,6 +174,8 @@ impl TableReader {
             read_unit: file.read_unit() as u64,
             file,
             table_id: info.table_id,
+            context: info.checksum_context(),
+            sequence: info.ingested.map(|ingested| ingested.sequence),
             filter,
             top,
             partitioned: footer.partitioned,
@@ -396,14 +408,22 @@ impl TableReader {
         if read < bytes.len() {
             return Err(self.ends_early(handle));
         }
-        let (kind, payload) = frame::open(self.table_id, u64::from(handle.offset), &bytes)
+        let (kind, payload) = frame::open(self.context, u64::from(handle.offset), &bytes)
             .map_err(|detail| self.damaged(handle, detail))?;
         if kind != Compression::None {
             return self.decode(handle, &bytes, Vec::new());
         }
         let length = payload.len();
         bytes.truncate(length);
-        Block::parse(bytes).map_err(|detail| self.damaged(handle, detail))
+        self.parse(bytes).map_err(|detail| self.damaged(handle, detail))
+    }
+
+    fn parse(&self, bytes: Vec<u8>) -> std::result::Result<Block, String> {
+        let block = Block::parse(bytes)?;
+        match self.sequence {
+            None => Ok(block),
+            Some(sequence) => block.raised_to(sequence),
+        }
     }
 
     /// Checks, decompresses (into `memory`) and parses a stored block.
@@ -413,7 +433,7 @@ impl TableReader {
         stored: &[u8],
         mut memory: Vec<u8>,
     ) -> Result<Block> {
-        let decoded = frame::open(self.table_id, u64::from(handle.offset), stored).and_then(
+        let decoded = frame::open(self.context, u64::from(handle.offset), stored).and_then(
             |(kind, payload)| {
                 if kind == Compression::None {
                     memory.clear();
@@ -422,7 +442,7 @@ impl TableReader {
                     let bytes_max = self.properties.largest_block as usize;
                     decompress(kind, payload, bytes_max.min(BLOCK_BYTES_MAX), &mut memory)?;
                 }
-                Block::parse(memory)
+                self.parse(memory)
             },
         );
         decoded.map_err(|detail| self.damaged(handle, detail))
@@ -461,7 +481,7 @@ impl TableReader {
         let handle = self.top.handle(number);
         self.cache.partition(self.table_id, handle.offset, || {
             self.with_stored(handle, |stored| {
-                let (_, payload) = frame::open(self.table_id, u64::from(handle.offset), stored)
+                let (_, payload) = frame::open(self.context, u64::from(handle.offset), stored)
                     .map_err(|detail| self.damaged(handle, detail))?;
                 let bytes = Arc::new(AlignedBuffer::copy_of(payload));
                 let range = 0..payload.len();

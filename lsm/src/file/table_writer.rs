@@ -18,7 +18,7 @@
 //!
 //! Not here: choosing where tables are cut, dropping versions.
 
-mod output;
+pub(in crate::file) mod output;
 
 use crate::base::error::{Error, Result};
 use crate::base::hash::key_hash;

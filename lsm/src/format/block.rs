@@ -38,7 +38,7 @@ pub use builder::BlockBuilder;
 pub use walk::{BlockCursor, Walk};
 
 use crate::base::coding::take_varint32;
-use crate::base::key::{Kind, SEQUENCE_MAX, Tag, head};
+use crate::base::key::{Kind, SEQUENCE_MAX, SequenceNumber, Tag, head};
 use crate::base::limits::KEY_BYTES_MAX;
 use crate::base::prefetch::prefetch;
 use std::cmp::Ordering;
@@ -198,6 +198,32 @@ impl Block {
         } else {
             Err(format!("block entries end at {at}, not at {}", self.entries_bytes))
         }
+    }
+
+    /// Gives all entries, which must have sequence number 0, this one: a block of a table that was ingested.
+    ///
+    /// # Errors
+    /// An entry with a number of its own.
+    pub fn raised_to(mut self, sequence: SequenceNumber) -> Result<Block, String> {
+        match (0..self.count).find(|&index| self.tag(index).sequence() != 0) {
+            Some(index) => {
+                let found = self.tag(index).sequence();
+                Err(format!("block entry {index} has sequence number {found}, where 0 is due"))
+            }
+            None => {
+                self.tag_min += sequence << KIND_BITS;
+                Ok(self)
+            }
+        }
+    }
+
+    /// The fingerprint that is kept of the key of an entry.
+    ///
+    /// # Panics
+    /// If there is no such entry.
+    pub fn fingerprint_of(&self, index: usize) -> u8 {
+        assert!(index < self.count());
+        self.bytes[self.fingerprints_at as usize + index]
     }
 
     /// Number of entries, at least one.

@@ -307,6 +307,7 @@ mod tests {
             raw_key_bytes: 3,
             raw_value_bytes: 30,
             applied: 6,
+            ingested: None,
         };
         let range = |start: &[u8], end: &[u8], sequence| RangeDelete {
             start: start.to_vec(),
@@ -328,7 +329,10 @@ mod tests {
                     ..Default::default()
                 },
             }],
-            added: vec![(KeyspaceId(3), 1, info)],
+            added: vec![
+                (KeyspaceId(3), 1, info.clone()),
+                (KeyspaceId(3), 2, info.ingested_as(8, 99)),
+            ],
             removed: vec![(KeyspaceId(0), 6, FileNumber(4))],
             range_forgets: vec![(KeyspaceId(3), range(b"c", b"d", 76))],
             time_marks: vec![TimeMark { millis: 1 << 41, sequence: 5 }],

@@ -7,6 +7,7 @@ pub mod operands;
 pub mod output;
 pub mod pace;
 pub mod pick;
+pub mod place;
 pub mod pool;
 pub mod retain;
 pub mod rewrite;

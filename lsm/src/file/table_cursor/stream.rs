@@ -1,4 +1,4 @@
-//! The reading side of a compaction: large requests, two in flight, in file order.
+//! The reading side of a compaction, and of a check: large requests, two in flight, in file order.
 //!
 //! A chunk is handed out while later ones are on their way. A block that crosses chunks is joined in a buffer of its own. A jump
 //! (a seek elsewhere) waits for what is in flight and starts anew there.
@@ -31,7 +31,7 @@ impl Chunk {
 
 /// Chunks of a table in order, from the one that holds the block last read.
 #[derive(Debug)]
-pub(super) struct Stream {
+pub(in crate::file) struct Stream {
     file: Arc<dyn File>,
     queue: Box<dyn Queue>,
     chunks: VecDeque<Chunk>,
@@ -46,7 +46,7 @@ pub(super) struct Stream {
 
 impl Stream {
     /// A stream over the data blocks of `table`.
-    pub(super) fn open(table: &TableReader, chunk_bytes: u64) -> Result<Stream> {
+    pub(in crate::file) fn open(table: &TableReader, chunk_bytes: u64) -> Result<Stream> {
         debug_assert!(chunk_bytes > 0 && chunk_bytes.is_multiple_of(IO_ALIGN as u64));
         let file = Arc::clone(table.file());
         let end = table.data_end().next_multiple_of(IO_ALIGN as u64);
@@ -63,7 +63,11 @@ impl Stream {
     }
 
     /// The stored bytes of a block.
-    pub(super) fn read(&mut self, table: &TableReader, handle: BlockHandle) -> Result<&[u8]> {
+    pub(in crate::file) fn read(
+        &mut self,
+        table: &TableReader,
+        handle: BlockHandle,
+    ) -> Result<&[u8]> {
         let start = u64::from(handle.offset);
         while self.chunks.front().is_some_and(|chunk| chunk.end() <= start) {
             match self.chunks.pop_front() {

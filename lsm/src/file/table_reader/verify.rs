@@ -4,8 +4,12 @@ use super::{BlockHandle, TableReader};
 use crate::base::error::Result;
 use crate::base::hash::key_hash;
 use crate::base::key::{Kind, SEQUENCE_MAX, SequenceNumber, Tag};
-use crate::format::block::Walk;
+use crate::file::table_cursor::stream::Stream;
+use crate::format::block::{Walk, fingerprint};
 use crate::format::index::Index;
+
+/// Bytes of one read.
+const CHUNK_BYTES: u64 = 1 << 20;
 
 /// What a full check went through.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -23,6 +27,11 @@ pub struct TableCheck {
 /// What the check carries from block to block.
 struct Progress<'a> {
     table: &'a TableReader,
+    stream: Stream,
+    /// What the memory of the block before is used for.
+    spare: Vec<u8>,
+    /// Hashes of the keys of the block at hand.
+    hashes: Vec<u64>,
     check: TableCheck,
     last_key: Vec<u8>,
     last_tag: Tag,
@@ -39,6 +48,9 @@ struct Progress<'a> {
 pub(super) fn verify(table: &TableReader) -> Result<TableCheck> {
     let mut progress = Progress {
         table,
+        stream: Stream::open(table, CHUNK_BYTES)?,
+        spare: Vec::new(),
+        hashes: Vec::new(),
         check: TableCheck::default(),
         last_key: Vec::new(),
         last_tag: Tag(0),
@@ -112,7 +124,8 @@ impl Progress<'_> {
 
     fn block(&mut self, handle: BlockHandle, separator: &[u8]) -> Result<()> {
         let table = self.table;
-        let block = table.with_stored(handle, |stored| table.decode(handle, stored, Vec::new()))?;
+        let memory = std::mem::take(&mut self.spare);
+        let block = table.decode(handle, self.stream.read(table, handle)?, memory)?;
         let mut walk = Walk::default();
         walk.set(&block, 0);
         loop {
@@ -137,12 +150,8 @@ impl Progress<'_> {
                 return wrong("outside of what the index says of its block");
             }
             let hash = key_hash(key);
-            if !table.may_contain(hash) {
-                return wrong("denied by the filter");
-            }
-            if block.find(key, hash, tag.sequence()) != Some((tag, walk.value(&block))) {
-                return wrong("not found by its fingerprint");
-            }
+            table.prefetch_filter(hash);
+            self.hashes.push(hash);
             self.check.entries += 1;
             let (min, max) = self.sequences;
             self.sequences = (min.min(tag.sequence()), max.max(tag.sequence()));
@@ -157,7 +166,19 @@ impl Progress<'_> {
             }
         }
         self.check.blocks += 1;
+        // By now their lines of the filter have come.
+        for (index, hash) in self.hashes.drain(..).enumerate() {
+            let wrong = |what: &str| Err(table.damaged(handle, format!("entry {index}: {what}")));
+            if !table.may_contain(hash) {
+                return wrong("denied by the filter");
+            }
+            // In a block in order this is all that a point read can go wrong by.
+            if block.fingerprint_of(index) != fingerprint(hash) {
+                return wrong("not found by its fingerprint");
+            }
+        }
         self.check.bytes += u64::from(handle.bytes);
+        self.spare = block.into_bytes();
         Ok(())
     }
 }

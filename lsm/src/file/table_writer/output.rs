@@ -18,7 +18,7 @@ const DEPTH: usize = 4;
 const _: () = assert!(BUFFER_BYTES.is_multiple_of(IO_ALIGN));
 
 #[derive(Debug)]
-pub(super) struct Output {
+pub(in crate::file) struct Output {
     disk: Arc<dyn Disk>,
     file: Arc<dyn File>,
     /// Made by the thread that fills the first buffer, because a queue stays with its thread.
@@ -29,7 +29,11 @@ pub(super) struct Output {
 }
 
 impl Output {
-    pub(super) fn create(disk: &Arc<dyn Disk>, path: &Path, direct: bool) -> Result<Output> {
+    pub(in crate::file) fn create(
+        disk: &Arc<dyn Disk>,
+        path: &Path,
+        direct: bool,
+    ) -> Result<Output> {
         let file = disk
             .open(path, OpenMode { direct, ..OpenMode::CREATE })
             .map_err(|error| Error::io("create", path, error))?;
@@ -44,18 +48,18 @@ impl Output {
     }
 
     /// Most bytes that its buffers take.
-    pub(super) const fn memory_bytes() -> usize {
+    pub(in crate::file) const fn memory_bytes() -> usize {
         (DEPTH + 1) * BUFFER_BYTES
     }
 
     /// Bytes appended so far.
     #[inline]
-    pub(super) fn offset(&self) -> u64 {
+    pub(in crate::file) fn offset(&self) -> u64 {
         self.current_offset + self.current.len() as u64
     }
 
     /// Appends bytes.
-    pub(super) fn append(&mut self, mut bytes: &[u8]) -> Result<()> {
+    pub(in crate::file) fn append(&mut self, mut bytes: &[u8]) -> Result<()> {
         loop {
             let room = BUFFER_BYTES - self.current.len();
             if bytes.len() < room {
@@ -70,7 +74,7 @@ impl Output {
     }
 
     /// Appends zeros up to a multiple of `align`, which is at most [`IO_ALIGN`].
-    pub(super) fn pad(&mut self, align: usize) -> Result<()> {
+    pub(in crate::file) fn pad(&mut self, align: usize) -> Result<()> {
         let past = (self.offset() % align as u64) as usize;
         if past == 0 {
             return Ok(());
@@ -127,7 +131,7 @@ impl Output {
     }
 
     /// Writes what is left, cuts the padding and makes the bytes durable.
-    pub(super) fn finish(mut self) -> Result<()> {
+    pub(in crate::file) fn finish(mut self) -> Result<()> {
         let size = self.offset();
         // Also a body that fell back to a buffered file takes a padded write.
         self.pad(IO_ALIGN)?;

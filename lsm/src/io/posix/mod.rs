@@ -116,7 +116,8 @@ impl Disk for PosixDisk {
     }
 
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        retry(|| std::fs::hard_link(from, to))
+        // A link to a symbolic link would be one, too: it is the file that is wanted.
+        retry(|| std::fs::hard_link(std::fs::canonicalize(from)?, to))
     }
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {

@@ -1,0 +1,296 @@
+//! Ingest: sorted files become tables of a keyspace, all at once, under one sequence number.
+//!
+//! ```text
+//! read what the files say → check every byte → link (or copy) into the directory → sync
+//!   → lock commits → freeze, flush what meets the keys → sync the WAL → manifest → view with a new active generation → unlock
+//! ```
+//!
+//! Promises:
+//! 1. An ingest is a commit like any other: a reader or snapshot sees all of it or nothing, and what it sees of the commits around it is a
+//!    prefix of their order. To that end the active generation is changed with the view: whoever still has the older view sees no later commit.
+//! 2. It is durable when it returns, with all that was committed before it: the log is synced before the manifest says that the sequence number is taken.
+//! 3. No memtable holds a key between the smallest and the largest of a file when it comes in, so newest-first order over memtables, L0 and levels holds.
+//! 4. The files are not changed. After an error, or a crash before the manifest, the database has nothing of them.
+//!
+//! Writers wait while the commit lock is held: for a flush only where somebody writes to the keys of the files meanwhile, else for a sync of log
+//! and manifest.
+
+use crate::base::cursor::EntryCursor;
+use crate::base::error::{Error, Result};
+use crate::base::key::{KeyspaceId, SEQUENCE_MAX, SequenceNumber, Tag};
+use crate::base::options::MEMTABLE_COUNT_MAX;
+use crate::base::sync::MutexGuard;
+use crate::base::sync::atomic::Ordering;
+use crate::db::background::LOOK_AGAIN;
+use crate::db::engine::{Commit, Engine};
+use crate::db::schedule::State;
+use crate::db::spans::span;
+use crate::file::copy::copy;
+use crate::file::name;
+use crate::file::table_reader::TableReader;
+use crate::format::edit::VersionEdit;
+use crate::format::table_info::TableInfo;
+use crate::io::OpenMode;
+use crate::job::output::remove_all;
+use crate::job::place::level_for;
+use crate::mem::generation::Generation;
+use crate::version::view::View;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Choices for [`Keyspace::ingest`](crate::Keyspace::ingest).
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct IngestOptions {
+    /// Read all of every file first and check it: checksums, order, index, filter. Default true. Without it damage is still never silent: every
+    /// block is checked when it is read.
+    pub verify: bool,
+    /// Copy the files also where a hard link would do. Default false. For files that somebody may write to afterwards: a linked file is
+    /// shared with the database, and changing it damages both. (Removing it is fine.)
+    pub copy: bool,
+}
+
+impl Default for IngestOptions {
+    fn default() -> Self {
+        IngestOptions { verify: true, copy: false }
+    }
+}
+
+/// A file to come in.
+struct Source {
+    path: PathBuf,
+    /// What it says of itself.
+    info: TableInfo,
+}
+
+impl Engine {
+    /// See [`Keyspace::ingest`](crate::Keyspace::ingest).
+    pub(crate) fn ingest(
+        &self,
+        keyspace: KeyspaceId,
+        paths: &[PathBuf],
+        options: &IngestOptions,
+    ) -> Result<SequenceNumber> {
+        let _span = span!("ingest", keyspace = keyspace.0, files = paths.len());
+        self.check_writable()?;
+        if paths.is_empty() {
+            return Ok(self.current.visible());
+        }
+        let sources = self.look_at(paths)?;
+        if options.verify {
+            sources.iter().try_for_each(|source| self.verify_source(source))?;
+        }
+        let mut made = Vec::new();
+        let tables = self.bring_in(&sources, options.copy, &mut made).inspect_err(|error| {
+            remove_all(&*self.environment.disk, &made);
+            self.note_job_error(error);
+        })?;
+        let result = self.install_ingested(keyspace, &tables, &made);
+        // There may be compactions to do.
+        self.schedule.wake();
+        self.events.tell();
+        result
+    }
+
+    /// What the files say, in the order of their keys.
+    fn look_at(&self, paths: &[PathBuf]) -> Result<Vec<Source>> {
+        let disk = &self.environment.disk;
+        let source = |path: &PathBuf| {
+            let info = TableReader::info_from_file(disk, path)?;
+            if info.sequence_max != 0 || info.entry_count == 0 {
+                let detail = format!(
+                    "{} is a table of a database; ingest what SortedFileWriter or Keyspace::export has made",
+                    path.display()
+                );
+                return Err(Error::invalid_option("files", detail));
+            }
+            Ok(Source { path: path.clone(), info })
+        };
+        let mut sources = paths.iter().map(source).collect::<Result<Vec<_>>>()?;
+        sources.sort_by(|a, b| a.info.smallest.cmp(&b.info.smallest));
+        match sources.windows(2).find(|pair| pair[0].info.largest >= pair[1].info.smallest) {
+            None => Ok(sources),
+            Some(pair) => {
+                let detail = format!(
+                    "{} and {} overlap; ingest them one after the other, the newer one last",
+                    pair[0].path.display(),
+                    pair[1].path.display()
+                );
+                Err(Error::invalid_option("files", detail))
+            }
+        }
+    }
+
+    /// Reads all of a file.
+    fn verify_source(&self, source: &Source) -> Result<()> {
+        self.jobs.check_open()?;
+        let (disk, tables) = (&self.environment.disk, &self.tables);
+        // Once from front to back: nothing for the page cache.
+        let direct = true;
+        let (path, info) = (&source.path, &source.info);
+        let cache = Arc::clone(&tables.cache);
+        let reader = TableReader::open(disk, path, info, direct, cache, &tables.budget)?;
+        reader.verify().map(drop)
+    }
+
+    /// Gives the files names in the directory of the database, durably. What was made is in `made`, also after an error.
+    fn bring_in(
+        &self,
+        sources: &[Source],
+        must_copy: bool,
+        made: &mut Vec<PathBuf>,
+    ) -> Result<Vec<TableInfo>> {
+        let disk = &self.environment.disk;
+        let mut tables = Vec::new();
+        for Source { path, info } in sources {
+            let number = self.jobs.new_file();
+            let target = name::table(&self.directory, number);
+            made.push(target.clone());
+            if must_copy || !self.link(path, &target)? {
+                copy(disk, path, &target, || self.jobs.check_open())?;
+            }
+            // The sequence number comes later.
+            tables.push(info.clone().ingested_as(number.0, 0));
+        }
+        let directory = &self.directory;
+        disk.sync_directory(directory).map_err(|e| Error::io("sync", directory, e))?;
+        Ok(tables)
+    }
+
+    /// Links a file, durably; false if the file system has no links, or not between these places, or not for us.
+    fn link(&self, from: &Path, to: &Path) -> Result<bool> {
+        let disk = &self.environment.disk;
+        if let Err(error) = disk.hard_link(from, to) {
+            let refused = [libc::EXDEV, libc::EPERM, libc::EACCES, libc::EOPNOTSUPP, libc::EMLINK];
+            return match error.raw_os_error() {
+                Some(code) if refused.contains(&code) => Ok(false),
+                _ => Err(Error::io("link", from, error)),
+            };
+        }
+        // Whoever made it may not have synced it.
+        let file = disk.open(to, OpenMode::READ).map_err(|error| Error::io("open", to, error))?;
+        file.sync_data().map_err(|error| Error::io("sync", to, error))?;
+        Ok(true)
+    }
+
+    /// Makes the files part of the database. On an error before the manifest they are removed.
+    fn install_ingested(
+        &self,
+        keyspace: KeyspaceId,
+        tables: &[TableInfo],
+        made: &[PathBuf],
+    ) -> Result<SequenceNumber> {
+        let prepared = self.flush_before(keyspace, tables);
+        let ready = prepared.and_then(|mut commit| {
+            let next = self.new_generation(&commit, 0, 0)?;
+            self.wal.sync(self.wal.appended_lsn()).map_err(|error| self.fail(error))?;
+            commit.sequence += 1;
+            Ok((commit, next))
+        });
+        let (mut commit, next) =
+            ready.inspect_err(|_| remove_all(&*self.environment.disk, made))?;
+        // Taken also if the manifest fails: numbers may have holes, but are never given out twice.
+        let sequence = commit.sequence;
+        assert!(sequence <= SEQUENCE_MAX, "56 bits of sequence numbers are used up");
+        let mut versions = self.versions.lock();
+        let mut edit = VersionEdit {
+            last_sequence: Some(sequence),
+            promised: Some(self.wal.durable_lsn()),
+            next_file: Some(self.jobs.next_file.load(Ordering::Relaxed)),
+            ..VersionEdit::default()
+        };
+        if let Some(state) = versions.keyspaces().get(keyspace.0 as usize) {
+            let options = &state.record.options;
+            edit.added.extend(tables.iter().map(|info| {
+                let level = level_for(&state.shape, options, &info.smallest, &info.largest);
+                (keyspace, level as u8, info.clone().written_at(sequence))
+            }));
+        }
+        self.install_under(&mut versions, &edit, |view, shapes| View {
+            active: Arc::clone(&next),
+            frozen: view.frozen.clone(),
+            shapes,
+        })?;
+        drop(versions);
+        commit.active = next;
+        commit.active_since = sequence;
+        self.current.publish(sequence);
+        drop(commit);
+        let bytes = tables.iter().map(|info| info.file_bytes).sum();
+        self.writes.ingested(tables.len() as u64, bytes);
+        self.tell_ingested(&edit, sequence);
+        Ok(sequence)
+    }
+
+    /// Freezes the active generation, and waits until nothing between the keys of the tables is in memory. Returns with the lock held.
+    fn flush_before(
+        &self,
+        keyspace: KeyspaceId,
+        tables: &[TableInfo],
+    ) -> Result<MutexGuard<'_, Commit>> {
+        let meets = |generation: &Generation| meets(generation, keyspace, tables);
+        // Most of what there is to flush is flushed while others still write.
+        if self
+            .current
+            .view_full()
+            .generations()
+            .map(|held| meets(held))
+            .collect::<Result<Vec<_>>>()?
+            .contains(&true)
+        {
+            self.flush_all()?;
+        }
+        let mut commit = self.commit.lock();
+        loop {
+            self.check_writable()?;
+            if !commit.active.is_empty() {
+                if (self.schedule.frozen_count() as u64) < MEMTABLE_COUNT_MAX - 1 {
+                    self.freeze(&mut commit, 0, 0)?;
+                } else {
+                    commit = self.wait_for_flush(commit)?;
+                }
+                continue;
+            }
+            let waits_for = |state: &State| -> Result<bool> {
+                let mut frozen = state.frozen.iter();
+                frozen.try_fold(false, |found, frozen| Ok(found || meets(&frozen.generation)?))
+            };
+            let mut state = self.schedule.state.lock();
+            if !waits_for(&state)? {
+                drop(state);
+                return Ok(commit);
+            }
+            if self.is_manual() {
+                drop(state);
+                drop(commit);
+                self.flush_step()?;
+                commit = self.commit.lock();
+                continue;
+            }
+            // With the lock of the commits held: nobody writes to these keys again before the files are in. The flush does not need it.
+            if state.closing {
+                return Err(Error::Closed);
+            }
+            if let Some(error) = &state.flush_error {
+                return Err(error.clone());
+            }
+            self.schedule.done.wait_for(&mut state, LOOK_AGAIN);
+        }
+    }
+}
+
+/// True if a generation holds a key between the smallest and the largest of a table. A range delete is no key: its number tells what it hides.
+fn meets(generation: &Generation, keyspace: KeyspaceId, tables: &[TableInfo]) -> Result<bool> {
+    let Some(memtable) = generation.memtable(keyspace).filter(|memtable| !memtable.is_empty())
+    else {
+        return Ok(false);
+    };
+    let mut cursor = memtable.cursor();
+    for info in tables {
+        cursor.seek(&info.smallest, Tag::MAX)?;
+        if cursor.valid() && cursor.key() <= &info.largest[..] {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
