@@ -32,6 +32,7 @@
 //! | entries that go by themselves | [`KeyspaceOptions::ttl`] |
 //! | a stable view | [`Snapshot`] |
 //! | a copy that costs nothing | [`Db::checkpoint`] |
+//! | a range as files, files as a range | [`Keyspace::export`], [`Keyspace::ingest`], [`SortedFileWriter`] |
 //! | what `Ok` means | [`Durability`] |
 //! | what it is doing | [`Db::stats`] and [`Keyspace::shape`], whose `Display` is made for people |
 //! | how long operations take | [`Options::histograms`], [`Db::histograms`] |

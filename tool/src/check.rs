@@ -161,7 +161,8 @@ fn check_tables(
 fn check_table(database: &Database, info: &TableInfo, keyspace: u32) -> Result<(), Error> {
     let reader = database.open_table_as(info)?;
     let written_for = reader.properties().keyspace;
-    if written_for != keyspace {
+    // Who made a file that was ingested did not know.
+    if written_for != keyspace && info.ingested.is_none() {
         let path = name::table(&database.path, FileNumber(info.table_id));
         let detail = format!("it is of keyspace {written_for}, the manifest says {keyspace}");
         return Err(Error::corruption(&path, info.tail_offset, detail));

@@ -108,10 +108,14 @@ impl Database {
             .collect())
     }
 
-    /// Opens a table as the one that it says it is.
+    /// Opens a table as the one that it says it is. A file that was made outside of a database, or ingested by one, does not say what the
+    /// manifest says of it: it is opened as what it is, with sequence number 0.
     pub(crate) fn open_table(&self, number: FileNumber) -> Result<Arc<TableReader>> {
         let path = name::table(&self.path, number);
         let info = TableReader::info_from_file(&self.disk, &path)?;
+        if info.table_id != number.0 && info.sequence_max == 0 {
+            return self.open_table_as(&info.ingested_as(number.0, 0));
+        }
         if info.table_id != number.0 {
             let detail = format!("this is table {}, under another's name", info.table_id);
             return Err(Error::corruption(&path, info.file_bytes, detail));

@@ -4,6 +4,7 @@
 //! removed, and stops at an edit that contradicts the ones before.
 
 use std::collections::BTreeSet;
+use treering_lsm::base::key::FileNumber;
 use treering_lsm::base::range_deletes::{RangeDelete, RangeDeletes};
 use treering_lsm::format::edit::{KeyspaceRecord, LogMark, TimeMark, VersionEdit};
 use treering_lsm::format::table_info::TableInfo;
@@ -114,6 +115,12 @@ impl State {
                 tables.iter().map(move |table| (keyspace, level, table))
             })
         })
+    }
+
+    /// A table that was ingested: its keyspace, and what is known of it.
+    pub(crate) fn ingested(&self, number: FileNumber) -> Option<(u32, &TableInfo)> {
+        let mut tables = self.tables().map(|(keyspace, _, info)| (keyspace.record.id.0, info));
+        tables.find(|(_, info)| info.table_id == number.0 && info.ingested.is_some())
     }
 
     /// Neighbours in a sorted level that overlap: keyspace, level, both numbers.

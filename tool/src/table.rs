@@ -90,6 +90,9 @@ fn print(properties: &Properties, out: &mut dyn Write) -> std::io::Result<()> {
     let per_key = |bytes: u64| bytes as f64 * 8.0 / properties.key_count.max(1) as f64;
     let mean = |bytes: u64| bytes as f64 / info.entry_count.max(1) as f64;
     writeln!(out, "table {:06}.sst", info.table_id)?;
+    if let Some(ingested) = info.ingested {
+        writeln!(out, "  made           outside of a database, as {:x}", ingested.made_as)?;
+    }
     writeln!(out, "  keyspace       {}, written for L{}", properties.keyspace, properties.level)?;
     writeln!(out, "  format version {}", properties.creation_version)?;
     writeln!(

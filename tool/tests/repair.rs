@@ -13,7 +13,7 @@ use treering_lsm::file::name;
 use treering_lsm::file::table_writer::{TableSpec, TableWriter};
 use treering_lsm::io::Disk;
 use treering_lsm::io::posix::PosixDisk;
-use treering_lsm::{Compression, Db, FilterPolicy};
+use treering_lsm::{Compression, Db, FilterPolicy, IngestOptions, SortedFileWriter};
 
 /// The usual seeds, or as many as TREERING_SEEDS says.
 fn seeds(usual: u64) -> std::ops::RangeInclusive<u64> {
@@ -100,6 +100,46 @@ fn range_deletes_and_operands_outlive_a_lost_current() {
         .iter()
         .for_each(|m| fs::remove_file(m).unwrap());
     assert!(repair(&world).contains("range deletes"));
+}
+
+#[test]
+fn an_ingested_file_is_kept_and_never_guessed_about() {
+    // Promise: a manifest tells what it is; without one it is set aside whole, with what to do.
+    let mut world = World::filled(12);
+    let file = world.directory.path().join("made.sst");
+    let mut writer = SortedFileWriter::create(&file, &common::keyspace_options()).unwrap();
+    let first = world.model["other"].keys().next().unwrap().clone();
+    for (key, value) in [(first.clone(), b"new".to_vec()), (b"kez".to_vec(), b"1".to_vec())] {
+        writer.put(&key, &value).unwrap();
+        world.model.get_mut("other").unwrap().insert(key, value);
+    }
+    writer.finish().unwrap();
+    let db = world.open();
+    db.keyspace("other").unwrap().ingest(&[&file], &IngestOptions::default()).unwrap();
+    db.close().unwrap();
+    fs::remove_file(&file).unwrap();
+    let path = world.path();
+    let check = |world: &World| run(0, &["check", world.path().to_str().unwrap()]);
+    check(&world);
+    fs::remove_file(path.join("CURRENT")).unwrap();
+    repair(&world);
+    check(&world);
+    assert!(world.contents() == world.model);
+
+    world
+        .files(|name| name.starts_with("MANIFEST"))
+        .iter()
+        .for_each(|m| fs::remove_file(m).unwrap());
+    let told = repair(&world);
+    assert!(told.contains("ingest it again"), "{told}");
+    let lost = files(&path.join("lost-2"), |name| name.ends_with(".sst"));
+    assert_eq!(lost.len(), 1, "{told}");
+    let shown = run(0, &["table", lost[0].to_str().unwrap(), "--entries"]);
+    assert!(shown.contains("outside of a database") && shown.contains("kez"), "{shown}");
+    let db = world.open();
+    db.keyspace("recovered-1").unwrap().ingest(&lost, &IngestOptions::default()).unwrap();
+    db.close().unwrap();
+    assert!(world.contents() == renamed(&world.model));
 }
 
 #[test]

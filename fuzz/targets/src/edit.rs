@@ -40,6 +40,7 @@ fn seeds() -> Vec<Vec<u8>> {
         raw_key_bytes: 30,
         raw_value_bytes: 3000,
         applied: 250,
+        ingested: None,
     };
     let numbers = VersionEdit {
         next_file: Some(300),
@@ -55,7 +56,10 @@ fn seeds() -> Vec<Vec<u8>> {
     };
     let made = VersionEdit { keyspaces: vec![keyspace], ..numbers.clone() };
     let moved = VersionEdit {
-        added: vec![(KeyspaceId(0), 2, info.clone()), (KeyspaceId(1), 0, info)],
+        added: vec![
+            (KeyspaceId(0), 2, info.clone()),
+            (KeyspaceId(1), 0, info.ingested_as(11, 301)),
+        ],
         removed: vec![(KeyspaceId(0), 1, FileNumber(9))],
         ..VersionEdit::default()
     };

@@ -51,6 +51,7 @@ fn seeds() -> Vec<Vec<u8>> {
         raw_key_bytes: 1000,
         raw_value_bytes: 10_000,
         applied: 1 << 30,
+        ingested: None,
     };
     let mut bytes = Vec::new();
     info.encode(&mut bytes);

@@ -20,7 +20,8 @@ pub fn copy(
     to: &Path,
     mut go_on: impl FnMut() -> Result<()>,
 ) -> Result<()> {
-    let source = disk.open(from, OpenMode::READ_DIRECT).map_err(|error| Error::io("open", from, error))?;
+    let source =
+        disk.open(from, OpenMode::READ_DIRECT).map_err(|error| Error::io("open", from, error))?;
     let mut target = Output::create(disk, to, true)?;
     let mut buffer = AlignedBuffer::zeroed(CHUNK_BYTES);
     let mut offset = 0;

@@ -19,6 +19,8 @@ pub struct TableInfo {
     pub smallest: Vec<u8>,
     pub largest: Vec<u8>,
     pub applied: u64,
+    /// Made as, sequence.
+    pub ingested: Option<(u64, u64)>,
 }
 
 pub fn table_info(walk: &mut Walk<'_>) -> TableInfo {
@@ -31,6 +33,8 @@ pub fn table_info(walk: &mut Walk<'_>) -> TableInfo {
     let largest = body.prefixed().to_vec();
     // Tables of the first release end here.
     let applied = if body.at == body.bytes.len() { 0 } else { body.varint() };
+    let is_ingested = body.at < body.bytes.len();
+    let ingested = is_ingested.then(|| (body.varint(), body.varint()));
     body.end();
     TableInfo {
         table_id,
@@ -45,6 +49,7 @@ pub fn table_info(walk: &mut Walk<'_>) -> TableInfo {
         smallest,
         largest,
         applied,
+        ingested,
     }
 }
 

@@ -120,11 +120,29 @@ impl Evidence {
             total += path.metadata().map_or(0, |data| data.len());
         }
         let progress = Progress::new("reading", total);
+        let path_of = |number| name::table(&database.path, number);
         for &number in numbers {
             progress.at(&format!("{:06}.sst", number.0));
-            let read = database.open_table(number).and_then(|reader| {
+            let base = self.base.as_ref().map(|base| &base.state);
+            // What was ingested is described by the manifest alone.
+            let known = base.and_then(|state| state.ingested(number));
+            let is_removed = base.is_some_and(|state| state.removed.contains(&number.0));
+            let opened = match known {
+                Some((_, info)) => database.open_table_as(info),
+                None => database.open_table(number),
+            };
+            let read = opened.and_then(|reader| {
                 reader.verify()?;
-                Ok(reader.properties().clone())
+                let mut properties = reader.properties().clone();
+                match known {
+                    Some((keyspace, _)) => properties.keyspace = keyspace,
+                    None if properties.info.ingested.is_some() && !is_removed => {
+                        let detail = "it was ingested, and no manifest says into which keyspace and when; it is whole: ingest it again";
+                        return Err(Error::corruption(&path_of(number), 0, detail));
+                    }
+                    None => {}
+                }
+                Ok(properties)
             });
             match read {
                 Ok(properties) => {
