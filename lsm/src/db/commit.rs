@@ -21,6 +21,7 @@ use crate::base::planted::{Bug, planted};
 use crate::base::sync::MutexGuard;
 use crate::db::engine::{Commit, Engine};
 use crate::db::histograms::Timed;
+use crate::db::large_batch::is_large;
 use crate::db::listener::LogSegmentStarted;
 use crate::format::batch::{BatchBuilder, BatchReader, Operation, OperationHeader};
 use crate::mem::generation::Generation;
@@ -110,6 +111,9 @@ impl Engine {
     ) -> std::result::Result<(), E> {
         let (bytes, count) = (operations.bytes(), operations.len());
         let cost = batch_cost(bytes, count);
+        if is_large(operations, cost, self.options.write_buffer_bytes()) {
+            return self.write_large(operations, check);
+        }
         self.commit(&[bytes], count, cost, durability, check, |generation, first| {
             apply_batch(generation, bytes, count, first, first)
         })
@@ -127,10 +131,7 @@ impl Engine {
     ) -> std::result::Result<(), E> {
         self.check_writable()?;
         let bytes: usize = parts.iter().map(|part| part.len()).sum();
-        if let Some(sleep) = self.pacer.charge(bytes as u64) {
-            self.environment.clock.sleep(sleep);
-            perf::count(|counts| counts.pace_time += sleep);
-        }
+        self.pace(bytes);
         let mut commit = self.commit.lock();
         // Again, for `close` and others changed it under the lock that we waited for.
         self.check_writable()?;
@@ -169,6 +170,15 @@ impl Engine {
                 Ok(synced.map_err(|error| self.fail(error))?)
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Waits as long as so many bytes cost now.
+    #[inline]
+    pub(crate) fn pace(&self, bytes: usize) {
+        if let Some(sleep) = self.pacer.charge(bytes as u64) {
+            self.environment.clock.sleep(sleep);
+            perf::count(|counts| counts.pace_time += sleep);
         }
     }
 

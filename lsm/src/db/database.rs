@@ -186,7 +186,8 @@ impl Db {
         self.default.delete_range(range)
     }
 
-    /// Applies a batch: all of it or nothing, across keyspaces. Errors as [`Keyspace::put_with`], and
+    /// Applies a batch: all of it or nothing, across keyspaces. One that is larger than a memtable
+    /// ([`Options::write_buffer_bytes`](crate::Options::write_buffer_bytes)) and has no merges is written to tables at once and durable when this returns. Errors as [`Keyspace::put_with`], and
     /// [`Error::InvalidOption`] for a batch made with keyspaces of another database.
     ///
     /// ```

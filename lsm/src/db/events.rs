@@ -8,7 +8,6 @@
 //! [`listener`](crate::db::listener).
 
 use crate::base::error::{Error, Result};
-use crate::base::key::SequenceNumber;
 use crate::base::perf;
 use crate::base::sync::{Condvar, Mutex};
 use crate::db::engine::Engine;
@@ -223,11 +222,18 @@ impl Engine {
     }
 
     /// Tells what was ingested.
-    pub(crate) fn tell_ingested(&self, edit: &VersionEdit, sequence: SequenceNumber) {
+    pub(crate) fn tell_ingested(&self, edit: &VersionEdit) {
         if self.events.wanted() {
-            let tables = added(edit);
+            let (tables, sequence) = (added(edit), edit.last_sequence.unwrap_or(0));
             self.tell_created(&tables);
             self.events.raise(|| Ingested { sequence, tables }.into());
+        }
+    }
+
+    /// Tells of tables that came past the memtables.
+    pub(crate) fn tell_written(&self, edit: &VersionEdit) {
+        if self.events.wanted() {
+            self.tell_created(&added(edit));
         }
     }
 

@@ -19,11 +19,11 @@ use crate::base::cursor::EntryCursor;
 use crate::base::error::{Error, Result};
 use crate::base::key::{KeyspaceId, SEQUENCE_MAX, SequenceNumber, Tag};
 use crate::base::options::MEMTABLE_COUNT_MAX;
+use crate::base::range_deletes::RangeDelete;
 use crate::base::sync::MutexGuard;
 use crate::base::sync::atomic::Ordering;
 use crate::db::background::LOOK_AGAIN;
 use crate::db::engine::{Commit, Engine};
-use crate::db::schedule::State;
 use crate::db::spans::span;
 use crate::file::copy::copy;
 use crate::file::name;
@@ -34,7 +34,9 @@ use crate::io::OpenMode;
 use crate::job::output::remove_all;
 use crate::job::place::level_for;
 use crate::mem::generation::Generation;
+use crate::version::set::KeyspaceState;
 use crate::version::view::View;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -85,11 +87,14 @@ impl Engine {
             remove_all(&*self.environment.disk, &made);
             self.note_job_error(error);
         })?;
-        let result = self.install_ingested(keyspace, &tables, &made);
-        // There may be compactions to do.
-        self.schedule.wake();
+        let tables = tables.into_iter().map(|info| (keyspace, info)).collect();
+        let from_outside = FromOutside { tables, ranges: Vec::new(), made };
+        let edit = self.install_from_outside(from_outside, || Ok::<(), Error>(()))?;
+        let bytes = edit.added.iter().map(|(_, _, info)| info.file_bytes).sum();
+        self.writes.ingested(edit.added.len() as u64, bytes);
+        self.tell_ingested(&edit);
         self.events.tell();
-        result
+        Ok(edit.last_sequence.unwrap_or(0))
     }
 
     /// What the files say, in the order of their keys.
@@ -173,25 +178,27 @@ impl Engine {
         Ok(true)
     }
 
-    /// Makes the files part of the database. On an error before the manifest they are removed.
-    fn install_ingested(
+    /// Makes tables part of the database, as one commit, unless `check` has an error: it is asked when nothing can be committed in between. The
+    /// edit says what was done. After an error the tables are removed, unless the manifest may name them.
+    pub(crate) fn install_from_outside<E: From<Error>>(
         &self,
-        keyspace: KeyspaceId,
-        tables: &[TableInfo],
-        made: &[PathBuf],
-    ) -> Result<SequenceNumber> {
-        let prepared = self.flush_before(keyspace, tables);
-        let ready = prepared.and_then(|mut commit| {
+        what: FromOutside,
+        check: impl FnOnce() -> std::result::Result<(), E>,
+    ) -> std::result::Result<VersionEdit, E> {
+        let FromOutside { tables, ranges, made } = &what;
+        let remove = || remove_all(&*self.environment.disk, made);
+        let ready = self.flush_before(&what).and_then(|commit| {
             let next = self.new_generation(&commit, 0, 0)?;
             self.wal.sync(self.wal.appended_lsn()).map_err(|error| self.fail(error))?;
-            commit.sequence += 1;
             Ok((commit, next))
         });
-        let (mut commit, next) =
-            ready.inspect_err(|_| remove_all(&*self.environment.disk, made))?;
-        // Taken also if the manifest fails: numbers may have holes, but are never given out twice.
-        let sequence = commit.sequence;
+        let (mut commit, next) = ready.inspect_err(|_| remove())?;
+        check().inspect_err(|_| remove())?;
+        // Range deletes come before the entries. Their numbers are taken also if the manifest fails: there may be holes, but none is given out twice.
+        let ranged = commit.sequence + u64::from(!ranges.is_empty());
+        let sequence = ranged + 1;
         assert!(sequence <= SEQUENCE_MAX, "56 bits of sequence numbers are used up");
+        commit.sequence = sequence;
         let mut versions = self.versions.lock();
         let mut edit = VersionEdit {
             last_sequence: Some(sequence),
@@ -199,13 +206,15 @@ impl Engine {
             next_file: Some(self.jobs.next_file.load(Ordering::Relaxed)),
             ..VersionEdit::default()
         };
-        if let Some(state) = versions.keyspaces().get(keyspace.0 as usize) {
-            let options = &state.record.options;
-            edit.added.extend(tables.iter().map(|info| {
-                let level = level_for(&state.shape, options, &info.smallest, &info.largest);
-                (keyspace, level as u8, info.clone().written_at(sequence))
-            }));
+        for (id, info) in tables {
+            let state = versions.keyspaces().get(id.0 as usize);
+            let level = state.map_or(0, |KeyspaceState { shape, record, .. }| {
+                level_for(shape, &record.options, &info.smallest, &info.largest)
+            });
+            edit.added.push((*id, level as u8, info.clone().written_at(sequence)));
         }
+        let at = |range: &RangeDelete| RangeDelete { sequence: ranged, ..range.clone() };
+        edit.range_deletes.extend(ranges.iter().map(|(id, range)| (*id, at(range))));
         self.install_under(&mut versions, &edit, |view, shapes| View {
             active: Arc::clone(&next),
             frozen: view.frozen.clone(),
@@ -216,28 +225,21 @@ impl Engine {
         commit.active_since = sequence;
         self.current.publish(sequence);
         drop(commit);
-        let bytes = tables.iter().map(|info| info.file_bytes).sum();
-        self.writes.ingested(tables.len() as u64, bytes);
-        self.tell_ingested(&edit, sequence);
-        Ok(sequence)
+        // There may be compactions to do.
+        self.schedule.wake();
+        Ok(edit)
     }
 
-    /// Freezes the active generation, and waits until nothing between the keys of the tables is in memory. Returns with the lock held.
-    fn flush_before(
-        &self,
-        keyspace: KeyspaceId,
-        tables: &[TableInfo],
-    ) -> Result<MutexGuard<'_, Commit>> {
-        let meets = |generation: &Generation| meets(generation, keyspace, tables);
+    fn is_met(&self, what: &FromOutside) -> Result<bool> {
+        let view = self.current.view_full();
+        let mut generations = view.generations();
+        generations.try_fold(false, |found, held| Ok(found || what.meets(held)?))
+    }
+
+    /// Freezes the active generation, and waits until nothing that the tables replace is in memory. Returns with the lock held.
+    fn flush_before(&self, what: &FromOutside) -> Result<MutexGuard<'_, Commit>> {
         // Most of what there is to flush is flushed while others still write.
-        if self
-            .current
-            .view_full()
-            .generations()
-            .map(|held| meets(held))
-            .collect::<Result<Vec<_>>>()?
-            .contains(&true)
-        {
+        if self.is_met(what)? {
             self.flush_all()?;
         }
         let mut commit = self.commit.lock();
@@ -251,12 +253,9 @@ impl Engine {
                 }
                 continue;
             }
-            let waits_for = |state: &State| -> Result<bool> {
-                let mut frozen = state.frozen.iter();
-                frozen.try_fold(false, |found, frozen| Ok(found || meets(&frozen.generation)?))
-            };
             let mut state = self.schedule.state.lock();
-            if !waits_for(&state)? {
+            let mut frozen = state.frozen.iter();
+            if !frozen.try_fold(false, |found, held| Ok(found || what.meets(&held.generation)?))? {
                 drop(state);
                 return Ok(commit);
             }
@@ -267,7 +266,7 @@ impl Engine {
                 commit = self.commit.lock();
                 continue;
             }
-            // With the lock of the commits held: nobody writes to these keys again before the files are in. The flush does not need it.
+            // With the lock of the commits held: nobody writes to these keys again before the tables are in. A flush does not need it.
             if state.closing {
                 return Err(Error::Closed);
             }
@@ -279,18 +278,43 @@ impl Engine {
     }
 }
 
-/// True if a generation holds a key between the smallest and the largest of a table. A range delete is no key: its number tells what it hides.
-fn meets(generation: &Generation, keyspace: KeyspaceId, tables: &[TableInfo]) -> Result<bool> {
-    let Some(memtable) = generation.memtable(keyspace).filter(|memtable| !memtable.is_empty())
-    else {
-        return Ok(false);
-    };
-    let mut cursor = memtable.cursor();
-    for info in tables {
-        cursor.seek(&info.smallest, Tag::MAX)?;
-        if cursor.valid() && cursor.key() <= &info.largest[..] {
-            return Ok(true);
+/// What comes into the tables past the memtables. Its sequence numbers come last.
+pub(crate) struct FromOutside {
+    /// Disjoint in each keyspace.
+    pub(crate) tables: Vec<(KeyspaceId, TableInfo)>,
+    /// What they are written over.
+    pub(crate) ranges: Vec<(KeyspaceId, RangeDelete)>,
+    /// Files to be removed if nothing comes of it.
+    pub(crate) made: Vec<PathBuf>,
+}
+
+impl FromOutside {
+    /// True if a generation holds a key between the smallest and the largest of a table, or inside of a range. A range delete that it
+    /// holds is no key: its number tells what it hides.
+    fn meets(&self, generation: &Generation) -> Result<bool> {
+        let tables = self.tables.iter();
+        let tables = tables.map(|(id, info)| (*id, &info.smallest, Bound::Included(&info.largest)));
+        let ranges = self.ranges.iter().map(|(id, range)| {
+            let is_open = range.end.is_empty();
+            (
+                *id,
+                &range.start,
+                if is_open { Bound::Unbounded } else { Bound::Excluded(&range.end) },
+            )
+        });
+        for (id, from, to) in tables.chain(ranges) {
+            let memtable = generation.memtable(id).filter(|memtable| !memtable.is_empty());
+            let Some(mut cursor) = memtable.map(|memtable| memtable.cursor()) else { continue };
+            cursor.seek(from, Tag::MAX)?;
+            let is_inside = |key: &[u8]| match to {
+                Bound::Included(last) => key <= &last[..],
+                Bound::Excluded(end) => key < &end[..],
+                Bound::Unbounded => true,
+            };
+            if cursor.valid() && is_inside(cursor.key()) {
+                return Ok(true);
+            }
         }
+        Ok(false)
     }
-    Ok(false)
 }

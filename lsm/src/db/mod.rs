@@ -21,6 +21,7 @@ mod health_report;
 mod histograms;
 mod ingest;
 mod keyspace;
+mod large_batch;
 mod level_shape;
 mod listener;
 #[cfg(all(test, loom))]
