@@ -324,6 +324,14 @@ fn a_reader_made_from_the_document_reads_random_databases() {
                     0 => db.flush().unwrap(),
                     1 => snapshot = Some(db.snapshot()),
                     2..=5 => drop(db.step().unwrap()),
+                    6 => {
+                        // Alone a value of any size goes to the log; a large batch does not.
+                        let key = format!("key{:03}", chance.below(400)).into_bytes();
+                        let value = vec![b'v'; chance.below(90_000) as usize];
+                        let place = &keyspaces[chance.below(2) as usize];
+                        place.put(&key, &value).unwrap();
+                        model.insert((place.name(), key), value);
+                    }
                     _ => {
                         let mut batch = WriteBatch::new();
                         for _ in 0..1 + chance.below(4) {
