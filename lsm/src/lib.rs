@@ -29,7 +29,8 @@
 //! | many keys at once | [`Keyspace::multi_get`], [`Keyspace::multi_get_async`] |
 //! | read, decide, write | [`Db::transaction`]: optimistic, snapshot isolation or serializable |
 //! | how large a range is | [`Keyspace::estimate`] |
-//! | entries that go by themselves | [`KeyspaceOptions::ttl`] |
+//! | entries that go by themselves | [`KeyspaceOptions::ttl`], [`CompactionFilter`] |
+//! | ranges that are whole tables | [`Keyspace::set_guard_keys`] |
 //! | a stable view | [`Snapshot`] |
 //! | a copy that costs nothing | [`Db::checkpoint`] |
 //! | a range as files, files as a range | [`Keyspace::export`], [`Keyspace::ingest`], [`SortedFileWriter`] |
@@ -69,6 +70,7 @@ pub mod job;
 pub mod mem;
 pub mod version;
 
+pub use base::compaction_filter::{CompactionFilter, FilterEntry, FilterVerdict};
 pub use base::error::{Error, Result};
 pub use base::histogram::Latency;
 pub use base::limits;

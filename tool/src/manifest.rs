@@ -2,6 +2,7 @@
 
 use crate::database::{Database, file_name};
 use crate::failure::{Failure, Verdict};
+use crate::key_text::escape;
 use crate::report::{self, count};
 use crate::state::State;
 use serde_json::{Value, json};
@@ -196,6 +197,10 @@ fn edit_line(edit: &VersionEdit) -> String {
             ));
         }
     }
+    for (keyspace, guards) in &edit.guards {
+        let keys = report::count(guards.keys().len() as u64, "guard key");
+        parts.push(format!("{keys} in keyspace {}", keyspace.0));
+    }
     for mark in &edit.time_marks {
         parts.push(format!("seq {} was written by {} ms", mark.sequence, mark.millis));
     }
@@ -256,6 +261,12 @@ fn document(manifest: &Manifest) -> Value {
                     .collect::<Vec<_>>(),
                 "range_deletes": ranges_json(&edit.range_deletes),
                 "range_forgets": ranges_json(&edit.range_forgets),
+                "guard_keys": edit.guards.iter()
+                    .map(|(keyspace, guards)| json!({
+                        "keyspace": keyspace.0,
+                        "keys": guards.keys().iter().map(|key| escape(key)).collect::<Vec<_>>()
+                    }))
+                    .collect::<Vec<_>>(),
                 "time_marks": edit.time_marks.iter()
                     .map(|mark| json!({ "millis": mark.millis, "sequence": mark.sequence }))
                     .collect::<Vec<_>>(),

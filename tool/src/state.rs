@@ -4,6 +4,7 @@
 //! removed, and stops at an edit that contradicts the ones before.
 
 use std::collections::BTreeSet;
+use treering_lsm::base::guard_keys::GuardKeys;
 use treering_lsm::base::key::FileNumber;
 use treering_lsm::base::range_deletes::{RangeDelete, RangeDeletes};
 use treering_lsm::format::edit::{KeyspaceRecord, LogMark, TimeMark, VersionEdit};
@@ -18,6 +19,8 @@ pub(crate) struct KeyspaceState {
     pub(crate) levels: [Vec<TableInfo>; LEVEL_COUNT],
     /// Range deletes that tables need.
     pub(crate) ranges: RangeDeletes,
+    /// Where its tables are cut.
+    pub(crate) guards: GuardKeys,
 }
 
 /// The sum of some edits.
@@ -51,6 +54,7 @@ impl State {
                 record: record.clone(),
                 levels,
                 ranges: RangeDeletes::default(),
+                guards: GuardKeys::default(),
             });
         }
         for (keyspace, level, number) in &edit.removed {
@@ -81,6 +85,11 @@ impl State {
         }
         for (keyspace, RangeDelete { start, end, sequence }) in &edit.range_deletes {
             next.ranges(keyspace.0)?.add_superseding(start, end, *sequence, 0);
+        }
+        for (keyspace, guards) in &edit.guards {
+            let state = next.keyspaces.get_mut(keyspace.0 as usize);
+            let unknown = || format!("it guards keyspace {}, which is not made", keyspace.0);
+            state.ok_or_else(unknown)?.guards = guards.clone();
         }
         next.time_marks.extend(&edit.time_marks);
         next.next_file = next.next_file.max(edit.next_file.unwrap_or(0));

@@ -3,8 +3,10 @@
 pub mod checksum;
 pub mod clock;
 pub mod coding;
+pub mod compaction_filter;
 pub mod cursor;
 pub mod error;
+pub mod guard_keys;
 pub mod hash;
 pub mod histogram;
 pub mod key;

@@ -1,5 +1,6 @@
 //! What a caller may choose. Few fields: what memory, cores and the device say is derived.
 
+use crate::base::compaction_filter::CompactionFilter;
 use crate::base::error::{Error, Result};
 use crate::base::limits::LEVEL_COUNT;
 use crate::base::merge::MergeOperator;
@@ -86,6 +87,9 @@ pub struct Options {
     /// Merge operators beside those that are supplied ([`Counter`](crate::Counter), [`Append`](crate::Append),
     /// [`SetUnion`](crate::SetUnion)). Every one that a keyspace of the database names must be here.
     pub merge_operators: Vec<Arc<dyn MergeOperator>>,
+    /// Filters that compactions ask, each with the name of its keyspace, which need not be there yet. Default none. See
+    /// [`CompactionFilter`].
+    pub compaction_filters: Vec<(String, Arc<dyn CompactionFilter>)>,
     /// Keep histograms of how long operations take, for [`Db::histograms`](crate::Db::histograms). Default false: then they cost nothing. On,
     /// each get, write and seek pays for two looks at the clock, and they take about 600 KiB beside `memory_limit`.
     pub histograms: bool,
@@ -105,6 +109,7 @@ impl Default for Options {
             io: IoChoice::Auto,
             direct_io: false,
             merge_operators: Vec::new(),
+            compaction_filters: Vec::new(),
             histograms: false,
             default_keyspace: KeyspaceOptions::default(),
         }

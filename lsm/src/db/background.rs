@@ -22,7 +22,7 @@ use crate::db::spans::span;
 use crate::file::name;
 use crate::format::edit::{LogMark, VersionEdit};
 use crate::format::table_info::TableInfo;
-use crate::job::compact::compact;
+use crate::job::compact::{Compacted, compact};
 use crate::job::counters::LevelWork;
 use crate::job::flush::{Flushed, flush};
 use crate::job::output::remove_all;
@@ -454,10 +454,31 @@ impl Engine {
         result.map(drop)
     }
 
+    /// Merges the inputs of a plan. Where a filter has changed something, nobody can take a snapshot until what comes with the answer is dropped.
+    fn merge(&self, plan: &Plan) -> Result<(Compacted, Option<MutexGuard<'_, ()>>)> {
+        let skip = planted(Bug::SnapshotsIgnored);
+        let snapshots = || if skip { Vec::new() } else { self.snapshots.list() };
+        let made = compact(&self.jobs, plan, snapshots(), plan.shape.filter().cloned())?;
+        let Some(touched) = made.touched else { return Ok((made, None)) };
+        let quiet = self.snapshots.hold();
+        if self.snapshots.newest().is_none_or(|newest| newest < touched) {
+            return Ok((made, Some(quiet)));
+        }
+        // A snapshot that was taken meanwhile would see another state than before.
+        drop(quiet);
+        let numbers = made.tables.iter().map(|info| FileNumber(info.table_id));
+        let paths: Vec<_> = numbers.map(|number| name::table(&self.directory, number)).collect();
+        remove_all(&*self.environment.disk, &paths);
+        let mut again = compact(&self.jobs, plan, snapshots(), None)?;
+        again.work.filter_redone = 1;
+        Ok((again, None))
+    }
+
     fn merge_or_move(&self, plan: &Plan) -> Result<VersionEdit> {
         let clock = &self.environment.clock;
         let (started, cpu_before) = (clock.now(), clock.thread_cpu());
         let infos = || plan.inputs.iter().map(|(_, table)| table.info());
+        let mut quiet = None;
         let (added, mut work): (Vec<TableInfo>, LevelWork) = match plan.action {
             Action::Move => {
                 let moved_bytes = infos().map(|info| info.file_bytes).sum();
@@ -469,8 +490,9 @@ impl Engine {
                 (Vec::new(), LevelWork { jobs: 1, keys_dropped, ..LevelWork::default() })
             }
             Action::Merge => {
-                let skip = planted(Bug::SnapshotsIgnored);
-                compact(&self.jobs, plan, if skip { Vec::new() } else { self.snapshots.list() })?
+                let (made, held) = self.merge(plan)?;
+                quiet = held;
+                (made.tables, made.work)
             }
         };
         work.time = clock.now() - started;
@@ -492,6 +514,7 @@ impl Engine {
             });
         }
         self.install(&edit, |view, shapes| View { shapes, ..view.clone() })?;
+        drop(quiet);
         self.counters.add(id, plan.output_level, &work);
         Ok(edit)
     }

@@ -6,6 +6,7 @@
 //! 3. The database is not changed, and nothing goes through its block cache.
 
 use crate::base::error::{Error, Result};
+use crate::base::guard_keys::GuardKeys;
 use crate::base::options::KeyspaceOptions;
 use crate::db::engine::Engine;
 use crate::db::keyspace::{Keyspace, ReadOptions};
@@ -24,15 +25,16 @@ impl Engine {
         options: &ReadOptions,
     ) -> Result<Vec<SortedFile>> {
         let _span = span!("export", directory = %directory.display());
-        let settings = {
+        let (settings, shape) = {
             let versions = self.versions.lock();
             let state = versions.keyspaces().get(keyspace.id.0 as usize);
-            state.map(|state| state.record.options.clone()).unwrap_or_default()
+            let state = state.map(|state| (state.record.options.clone(), Arc::clone(&state.shape)));
+            state.unwrap_or_default()
         };
         let disk = &self.environment.disk;
         disk.create_directory(directory).map_err(|e| Error::io("create", directory, e))?;
         let mut files = Files { engine: self, directory, settings: &settings, done: Vec::new() };
-        let written = files.write(keyspace, options);
+        let written = files.write(keyspace, shape.guards(), options);
         if written.is_err() {
             let paths: Vec<&PathBuf> = files.done.iter().map(|file| &file.path).collect();
             remove_all(&**disk, &paths);
@@ -50,15 +52,26 @@ struct Files<'a> {
 }
 
 impl Files<'_> {
-    fn write(&mut self, keyspace: &Keyspace, options: &ReadOptions) -> Result<()> {
+    fn write(
+        &mut self,
+        keyspace: &Keyspace,
+        guards: &GuardKeys,
+        options: &ReadOptions,
+    ) -> Result<()> {
+        let mut guards = guards.walk();
         let options = ReadOptions { fill_cache: false, ..options.clone() };
         let mut cursor = keyspace.cursor(&options)?;
         let mut is_entry = cursor.seek_to_first()?;
         while is_entry {
             let mut writer = self.next()?;
-            while is_entry && writer.file_bytes() < self.settings.table_bytes {
+            guards.passes(cursor.key());
+            loop {
                 writer.put(cursor.key(), cursor.value())?;
                 is_entry = cursor.next()?;
+                let is_full = writer.file_bytes() >= self.settings.table_bytes;
+                if !is_entry || is_full || guards.passes(cursor.key()) {
+                    break;
+                }
             }
             self.done.push(writer.finish()?);
             // A database that is closed meanwhile does not wait for us for long.

@@ -1,6 +1,7 @@
 //! A keyspace: a named, separately sorted map inside a database, with options of its own.
 
 use crate::base::error::{Error, Result};
+use crate::base::guard_keys::GuardKeys;
 use crate::base::key::{KeyspaceId, Kind, SequenceNumber};
 use crate::base::options::Durability;
 use crate::base::slice::PinnedSlice;
@@ -403,6 +404,41 @@ impl Keyspace {
             }
             None => engine.check_writable(),
         }
+    }
+
+    /// Has tables cut before each of these keys, in the place of the guard keys before: from now on no flush and no compaction writes a table that goes
+    /// over one. So a range from one guard key to another is made of whole tables: it can be deleted, exported or moved without touching the neighbours'.
+    /// Tables that are there go over a new guard key until they are rewritten: [`Keyspace::compact_range`] does that. Durable when it returns.
+    ///
+    /// # Errors
+    /// [`Error::KeyTooLarge`](crate::Error::KeyTooLarge) for one that cannot be a key, [`Error::InvalidOption`](crate::Error::InvalidOption) for more than
+    /// 65,536 of them or 4 MiB together: nothing is changed. Others as [`Keyspace::put_with`].
+    ///
+    /// # Cost
+    /// One record of the manifest with all the keys. Each range between two keys has at least one table in each level that it has data in: keep ranges
+    /// well above [`KeyspaceOptions::table_bytes`](crate::KeyspaceOptions::table_bytes) times the fanout.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = treering_lsm::Db::open(directory.path(), Default::default())?;
+    /// let keyspace = db.default_keyspace();
+    /// keyspace.set_guard_keys(["a/", "b/", "c/"])?;
+    /// keyspace.put(b"a/1", b"ann")?;
+    /// keyspace.put(b"b/1", b"bob")?;
+    /// db.flush()?;
+    /// assert_eq!(db.stats().keyspaces[0].levels[0].files, 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn set_guard_keys(&self, keys: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Result<()> {
+        let keys: Vec<_> = keys.into_iter().collect();
+        let guards = GuardKeys::new(keys.iter().map(AsRef::as_ref))?;
+        self.handle.engine.set_guards(self.id, guards)
+    }
+
+    /// The guard keys, ascending.
+    pub fn guard_keys(&self) -> Vec<Vec<u8>> {
+        let view = self.handle.engine.current.view();
+        view.shape(self.id).map_or_else(Vec::new, |shape| shape.guards().keys().to_vec())
     }
 
     /// Writes a range as sorted files into `directory`, for [`ingest`](Keyspace::ingest) elsewhere: as it is now, or in the snapshot of

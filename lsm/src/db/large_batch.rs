@@ -11,7 +11,6 @@
 
 use crate::base::error::{Error, Result};
 use crate::base::key::{FileNumber, KeyspaceId, Kind, SequenceNumber, Tag};
-use crate::base::options::KeyspaceOptions;
 use crate::base::range_deletes::{RangeDelete, RangeDeletes};
 use crate::db::engine::Engine;
 use crate::db::ingest::FromOutside;
@@ -20,6 +19,7 @@ use crate::file::name;
 use crate::format::batch::{BatchBuilder, BatchReader, Operation};
 use crate::format::table_info::TableInfo;
 use crate::job::output::{Output, remove_all};
+use crate::version::set::KeyspaceState;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -78,7 +78,7 @@ impl Engine {
         let mut tables: Vec<(KeyspaceId, TableInfo)> = Vec::new();
         for entries in last.chunk_by(|a, b| a.keyspace == b.keyspace) {
             let id = entries[0].keyspace;
-            match self.write_keyspace(id, &keyspaces[id.0 as usize].record.options, entries) {
+            match self.write_keyspace(&keyspaces[id.0 as usize], entries) {
                 Ok(infos) => tables.extend(infos.into_iter().map(|info| (id, info))),
                 Err(error) => {
                     remove_all(&*self.environment.disk, &self.paths(&tables));
@@ -91,13 +91,14 @@ impl Engine {
 
     fn write_keyspace(
         &self,
-        id: KeyspaceId,
-        options: &KeyspaceOptions,
+        keyspace: &KeyspaceState,
         entries: &[Numbered<'_>],
     ) -> Result<Vec<TableInfo>> {
-        let mut output = Output::new(&self.jobs, id, 0, options);
+        let options = &keyspace.record.options;
+        let mut output = Output::new(&self.jobs, keyspace.record.id, 0, options);
+        let mut guards = keyspace.shape.guards().walk();
         for entry in entries {
-            if output.table_bytes() >= options.table_bytes {
+            if guards.passes(entry.key) || output.table_bytes() >= options.table_bytes {
                 output.cut()?;
                 self.jobs.check_open()?;
             }

@@ -1,6 +1,7 @@
 //! Work that a caller asks for and waits for: a step in manual mode, flush, waiting, compaction of a range, close.
 
 use crate::base::error::{Error, Result};
+use crate::base::guard_keys::GuardKeys;
 use crate::base::key::KeyspaceId;
 use crate::base::planted::{Bug, planted};
 use crate::base::sync::atomic::Ordering;
@@ -11,6 +12,7 @@ use crate::db::schedule::{Exclusive, State};
 use crate::db::spans::span;
 use crate::format::edit::VersionEdit;
 use crate::job::pick::{self, Circumstances};
+use crate::version::view::View;
 
 impl Engine {
     /// One unit of background work in manual mode: a flush, else draining, else a compaction.
@@ -96,6 +98,13 @@ impl Engine {
             }
             self.schedule.done.wait_for(&mut state, RETRY_PAUSE);
         }
+    }
+
+    /// Changes where tables of a keyspace are cut.
+    pub(crate) fn set_guards(&self, keyspace: KeyspaceId, guards: GuardKeys) -> Result<()> {
+        self.check_writable()?;
+        let edit = VersionEdit { guards: vec![(keyspace, guards)], ..VersionEdit::default() };
+        self.install(&edit, |view, shapes| View { shapes, ..view.clone() })
     }
 
     /// Merges everything of a key range (`None`: all) into the last level, in the caller's thread.

@@ -11,6 +11,7 @@
 //! 2. Nothing of the old log is needed afterwards: bytes of an earlier epoch can never be taken for new ones.
 //! 3. A full disk is met with the reserve file first. If that does not do, the answer is `NoSpace`, and nothing that was made is left.
 
+use crate::base::compaction_filter::CompactionFilters;
 use crate::base::error::{Error, Result};
 use crate::base::key::{FileNumber, KeyspaceId, SEQUENCE_MAX, SequenceNumber};
 use crate::base::limits::{NUMBER_MAX, NUMBER_SHARE_MAX};
@@ -68,6 +69,7 @@ pub(crate) fn open(
 ) -> Result<Arc<Engine>> {
     options.validate()?;
     let operators = MergeOperators::with(&options.merge_operators)?;
+    let filters = CompactionFilters::with(&options.compaction_filters)?;
     let _span = span!("open", directory = %directory.display());
     let began = environment.clock.now();
     let is_manual = environment.background == Background::Manual;
@@ -111,7 +113,7 @@ pub(crate) fn open(
             (VersionSet::new(Arc::clone(&tables), record), true)
         }
     };
-    versions.use_operators(operators)?;
+    versions.supply(operators, filters)?;
     check_tables(&disk, directory, &versions)?;
     let arenas =
         ArenaPool::new(options.write_buffer_bytes() as usize, MEMTABLE_COUNT_MAX as usize - 1);

@@ -2,7 +2,7 @@
 
 use crate::base::error::{Error, Result};
 use crate::base::key::{SEQUENCE_MAX, SequenceNumber};
-use crate::base::sync::Mutex;
+use crate::base::sync::{Mutex, MutexGuard};
 use crate::version::view::Current;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,16 +12,29 @@ use std::sync::Arc;
 #[derive(Debug, Default)]
 pub(crate) struct Snapshots {
     live: Mutex<BTreeMap<SequenceNumber, usize>>,
+    /// Held by whoever takes one, and by whoever makes that nobody can. Comes before every other lock but that of the commits.
+    gate: Mutex<()>,
 }
 
 impl Snapshots {
     /// Takes a snapshot at the newest visible sequence number.
     pub(crate) fn take(self: &Arc<Self>, current: &Current) -> Snapshot {
+        let _gate = self.gate.lock();
         let mut live = self.live.lock();
         // Read inside the lock: a job that lists snapshots before this line works on entries that are visible already.
         let sequence = current.visible();
         *live.entry(sequence).or_insert(0) += 1;
         Snapshot { held: Arc::new(Held { sequence, snapshots: Arc::clone(self) }) }
+    }
+
+    /// Nobody takes a snapshot while the answer is held.
+    pub(crate) fn hold(&self) -> MutexGuard<'_, ()> {
+        self.gate.lock()
+    }
+
+    /// The newest live snapshot.
+    pub(crate) fn newest(&self) -> Option<SequenceNumber> {
+        self.live.lock().keys().next_back().copied()
     }
 
     /// All live snapshots, ascending.

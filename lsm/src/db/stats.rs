@@ -91,6 +91,10 @@ pub struct LevelStats {
     pub tombstones_kept: u64,
     /// Older versions they wrote because a snapshot sees them: what snapshots cost.
     pub versions_kept: u64,
+    /// Entries that a [compaction filter](crate::CompactionFilter) removed.
+    pub filter_removed: u64,
+    /// Entries that one changed.
+    pub filter_replaced: u64,
 }
 
 /// One keyspace.
@@ -136,6 +140,10 @@ pub struct Stats {
     pub compaction_write_bytes: u64,
     /// Compactions.
     pub compaction_count: u64,
+    /// Entries that stayed because a compaction filter failed on them.
+    pub filter_failures: u64,
+    /// Compactions that were done again without their filter, for a snapshot that had been taken meanwhile.
+    pub filter_redone: u64,
     /// Time that writers were held back: paced, or waiting for a free memtable.
     pub stall: Duration,
     /// How often.
@@ -192,6 +200,10 @@ impl Engine {
                 }
             })
             .collect();
+        let work = versions.keyspaces().iter().flat_map(|k| self.counters.of(k.record.id));
+        let (filter_failures, filter_redone) = work.fold((0, 0), |sum, level| {
+            (sum.0 + level.filter_failures, sum.1 + level.filter_redone)
+        });
         let debt_bytes =
             versions.keyspaces().iter().map(|k| pick::debt(&k.shape, &k.record.options)).sum();
         drop(versions);
@@ -219,6 +231,8 @@ impl Engine {
             compaction_read_bytes: merges().map(|l| l.read_bytes_upper + l.read_bytes_lower).sum(),
             compaction_write_bytes: merges().map(|level| level.write_bytes).sum(),
             compaction_count: merges().map(|level| level.compactions).sum(),
+            filter_failures,
+            filter_redone,
             stall: paced + stalled,
             stall_count: pauses + self.writes.stalls.load(Ordering::Relaxed),
             pace_nanos_per_byte: self.pacer.price_nanos(),
@@ -272,6 +286,8 @@ fn level_stats(level: usize, files: u64, bytes: u64, score: f64, work: &LevelWor
         tombstones_dropped: work.tombstones_dropped,
         tombstones_kept: work.tombstones_kept,
         versions_kept: work.versions_kept,
+        filter_removed: work.filter_removed,
+        filter_replaced: work.filter_replaced,
     }
 }
 

@@ -13,6 +13,7 @@
 //! tag 8 range deleted         keyspace:varint sequence:varint start:prefixed end:prefixed (empty: no end)
 //! tag 9 time mark             milliseconds since 1970:varint sequence:varint: what was written by then has no larger number
 //! tag 10 range forgotten      as tag 8; range deletes of these keys up to this number are no more
+//! tag 11 guard keys           keyspace:varint key:prefixed ...: all of them, ascending, in the place of those before
 //! ```
 //! Items carry their length so that a tool can show what it does not know; the engine refuses unknown tags, because an
 //! item that is skipped is a file that is lost.
@@ -20,6 +21,7 @@
 use crate::base::coding::{
     put_prefixed, put_varint, take_bytes, take_prefixed, take_varint, take_varint32,
 };
+use crate::base::guard_keys::GuardKeys;
 use crate::base::key::{FileNumber, KeyspaceId, SEQUENCE_MAX, SequenceNumber};
 use crate::base::limits::{KEYSPACE_NAME_BYTES_MAX, LEVEL_COUNT, NUMBER_MAX};
 use crate::base::options::{Compression, FilterPolicy, KeyspaceOptions};
@@ -72,6 +74,8 @@ pub struct VersionEdit {
     pub range_forgets: Vec<(KeyspaceId, RangeDelete)>,
     /// What had been written by then.
     pub time_marks: Vec<TimeMark>,
+    /// Where the tables of a keyspace are cut from now on.
+    pub guards: Vec<(KeyspaceId, GuardKeys)>,
 }
 
 /// Everything that was written before a moment has a sequence number up to this one.
@@ -93,6 +97,7 @@ const TAG_PROMISED: u64 = 7;
 const TAG_RANGE_DELETE: u64 = 8;
 const TAG_TIME_MARK: u64 = 9;
 const TAG_RANGE_FORGET: u64 = 10;
+const TAG_GUARDS: u64 = 11;
 
 impl VersionEdit {
     /// Appends the encoded edit.
@@ -131,6 +136,12 @@ impl VersionEdit {
                 put_varint(out, u64::from(keyspace.0));
                 out.push(*level);
                 info.encode(out);
+            });
+        }
+        for (keyspace, guards) in &self.guards {
+            item(TAG_GUARDS, &|out| {
+                put_varint(out, u64::from(keyspace.0));
+                guards.keys().iter().for_each(|key| put_prefixed(out, key));
             });
         }
         for mark in &self.time_marks {
@@ -197,6 +208,18 @@ impl VersionEdit {
                 let millis = take_varint(input)?;
                 let sequence = take_up_to(input, SEQUENCE_MAX)?;
                 self.time_marks.push(TimeMark { millis, sequence });
+            }
+            TAG_GUARDS => {
+                let keyspace = KeyspaceId(take_varint32(input)?);
+                let mut keys: Vec<&[u8]> = Vec::new();
+                while !input.is_empty() {
+                    let key = take_prefixed(input)?;
+                    if keys.last().is_some_and(|last| *last >= key) {
+                        return None;
+                    }
+                    keys.push(key);
+                }
+                self.guards.push((keyspace, GuardKeys::new(keys).ok()?));
             }
             TAG_RANGE_DELETE | TAG_RANGE_FORGET => {
                 let keyspace = KeyspaceId(take_varint32(input)?);
@@ -336,6 +359,7 @@ mod tests {
             removed: vec![(KeyspaceId(0), 6, FileNumber(4))],
             range_forgets: vec![(KeyspaceId(3), range(b"c", b"d", 76))],
             time_marks: vec![TimeMark { millis: 1 << 41, sequence: 5 }],
+            guards: vec![(KeyspaceId(3), GuardKeys::new([&b"x"[..], b"c"]).unwrap())],
             range_deletes: vec![
                 (KeyspaceId(3), range(b"a", b"bb", 77)),
                 (KeyspaceId(0), range(b"m", b"", 78)),

@@ -5,17 +5,20 @@
 //! 2. Versions of one user key are never split over two tables.
 //! 3. On any error, also when the database closes, no output file is left.
 
+use crate::base::compaction_filter::CompactionFilter;
 use crate::base::error::Result;
+use crate::base::guard_keys::GuardWalk;
 use crate::base::key::SequenceNumber;
 use crate::base::limits::{IO_ALIGN, LEVEL_COUNT};
 use crate::base::range_deletes::RangeDeletes;
 use crate::file::table_cursor::{ReadAhead, TableCursorOptions};
 use crate::format::table_info::TableInfo;
 use crate::job::counters::LevelWork;
+use crate::job::filtering::Filtering;
 use crate::job::output::{JobContext, Output};
 use crate::job::pick::Plan;
 use crate::job::retain::Retain;
-use crate::job::rewrite::{Questions, rewrite};
+use crate::job::rewrite::{Meaning, Questions, rewrite};
 use crate::version::level_cursor::LevelCursor;
 use crate::version::merge::MergeCursor;
 use crate::version::source::Source;
@@ -31,7 +34,18 @@ const READ_AHEAD_BYTES: u64 = 8 << 20;
 /// Buffers of a source at most.
 const SOURCE_BUFFERS: u64 = 4;
 
-/// Runs a plan to merge.
+/// What a compaction has made.
+#[derive(Debug)]
+pub struct Compacted {
+    /// Tables of the output level.
+    pub tables: Vec<TableInfo>,
+    /// What was done.
+    pub work: LevelWork,
+    /// What the filter has changed has this sequence number or a larger one: no reader may see both states.
+    pub touched: Option<SequenceNumber>,
+}
+
+/// Runs a plan to merge; `filter` is asked about what none of the snapshots sees.
 ///
 /// # Errors
 /// [`Error::Corruption`](crate::Error::Corruption) of an input, an I/O error, or [`Error::Closed`](crate::Error::Closed).
@@ -39,7 +53,8 @@ pub fn compact(
     context: &JobContext,
     plan: &Plan,
     snapshots: Vec<SequenceNumber>,
-) -> Result<(Vec<TableInfo>, LevelWork)> {
+    filter: Option<Arc<dyn CompactionFilter>>,
+) -> Result<Compacted> {
     let mut work = LevelWork { jobs: 1, ..LevelWork::default() };
     for (level, table) in &plan.inputs {
         let bytes = table.info().file_bytes;
@@ -68,10 +83,15 @@ pub fn compact(
     let below = |key: &[u8]| covered_below(plan, key);
     let questions = Questions { cut_before, covers_below: below };
     let operator = plan.shape.operator().cloned();
-    rewrite(context, &mut cursor, &mut retain, operator, &mut output, &mut work, questions)?;
+    let mut filtering = Filtering::new(filter, plan.output_level);
+    let meaning = Meaning { operator, filtering: &mut filtering };
+    rewrite(context, &mut cursor, &mut retain, meaning, &mut output, &mut work, questions)?;
     let tables = output.finish()?;
     work.wrote(&tables);
-    Ok((tables, work))
+    work.filter_removed = filtering.removed;
+    work.filter_replaced = filtering.replaced;
+    work.filter_failures = filtering.failed;
+    Ok(Compacted { tables, work, touched: filtering.touched })
 }
 
 /// L0 tables each by themselves, newest first; the tables of a sorted level one after the other.
@@ -127,8 +147,9 @@ fn covered_below(plan: &Plan, key: &[u8]) -> bool {
     plan.shape.levels()[plan.output_level + 1..].iter().any(|level| level.find(key).is_some())
 }
 
-/// Where output tables are cut: at table size, and before a table would meet too much of the level below.
+/// Where output tables are cut: at guard keys, at table size, and before a table would meet too much of the level below.
 struct Cuts<'a> {
+    guards: GuardWalk<'a>,
     grandparents: &'a [Arc<Table>],
     index: usize,
     met_bytes: u64,
@@ -141,6 +162,7 @@ impl<'a> Cuts<'a> {
         let below = plan.shape.levels().get(plan.output_level + 1);
         let table_bytes = plan.options.table_bytes;
         Cuts {
+            guards: plan.shape.guards().walk(),
             grandparents: below.map_or(&[], |level| level.tables()),
             index: 0,
             met_bytes: 0,
@@ -160,7 +182,8 @@ impl<'a> Cuts<'a> {
             }
             self.index += 1;
         }
-        let due = written_bytes >= self.table_bytes
+        let due = self.guards.passes(key)
+            || written_bytes >= self.table_bytes
             || (written_bytes > 0 && self.met_bytes > self.met_bytes_max);
         if due {
             self.met_bytes = 0;

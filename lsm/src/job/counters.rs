@@ -36,6 +36,14 @@ pub struct LevelWork {
     pub tombstones_kept: u64,
     /// Older versions that were written because a snapshot sees them.
     pub versions_kept: u64,
+    /// Entries that a compaction filter removed.
+    pub filter_removed: u64,
+    /// Entries that a compaction filter changed.
+    pub filter_replaced: u64,
+    /// Entries that stayed because the filter failed.
+    pub filter_failures: u64,
+    /// Compactions that were done again without the filter, for a snapshot had been taken.
+    pub filter_redone: u64,
 }
 
 impl LevelWork {
@@ -64,6 +72,10 @@ impl LevelWork {
         self.tombstones_dropped += other.tombstones_dropped;
         self.tombstones_kept += other.tombstones_kept;
         self.versions_kept += other.versions_kept;
+        self.filter_removed += other.filter_removed;
+        self.filter_replaced += other.filter_replaced;
+        self.filter_failures += other.filter_failures;
+        self.filter_redone += other.filter_redone;
     }
 }
 

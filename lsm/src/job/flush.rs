@@ -1,4 +1,4 @@
-//! Flush: the frozen memtables of one generation become one L0 table per keyspace; their range deletes go to the manifest.
+//! Flush: the frozen memtables of one generation become one L0 table per keyspace (more where guard keys cut it); their range deletes go to the manifest.
 
 use crate::base::error::Result;
 use crate::base::key::{KeyspaceId, SequenceNumber};
@@ -6,9 +6,10 @@ use crate::base::options::KeyspaceOptions;
 use crate::base::range_deletes::{RangeDelete, RangeDeletes};
 use crate::format::table_info::TableInfo;
 use crate::job::counters::LevelWork;
+use crate::job::filtering::Filtering;
 use crate::job::output::{JobContext, Output};
 use crate::job::retain::Retain;
-use crate::job::rewrite::{Questions, rewrite};
+use crate::job::rewrite::{Meaning, Questions, rewrite};
 use crate::mem::memtable::Memtable;
 use crate::version::shape::Shape;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 /// What a flush has made.
 #[derive(Debug)]
 pub struct Flushed {
-    /// L0 tables: one, unless all versions were dropped.
+    /// L0 tables: one, unless all versions were dropped, or guard keys cut it.
     pub tables: Vec<TableInfo>,
     /// The range deletes of the memtable, for the manifest.
     pub range_deletes: Vec<RangeDelete>,
@@ -45,9 +46,12 @@ pub fn flush(
     let output = Output::new(context, keyspace, 0, options).warm(context.readers_about());
     let mut output = output.applied(retain.applied(known));
     let mut cursor = memtable.cursor();
-    let questions = Questions { cut_before: |_: &[u8], _| false, covers_below: |_: &[u8]| true };
+    let mut guards = shape.guards().walk();
+    let cut_before = |key: &[u8], _| guards.passes(key);
+    let questions = Questions { cut_before, covers_below: |_: &[u8]| true };
     let operator = shape.operator().cloned();
-    rewrite(context, &mut cursor, &mut retain, operator, &mut output, &mut work, questions)?;
+    let meaning = Meaning { operator, filtering: &mut Filtering::default() };
+    rewrite(context, &mut cursor, &mut retain, meaning, &mut output, &mut work, questions)?;
     let tables = output.finish()?;
     work.wrote(&tables);
     ranges.tidy(&snapshots, |_, _| true);

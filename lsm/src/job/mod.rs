@@ -2,6 +2,7 @@
 
 pub mod compact;
 pub mod counters;
+pub mod filtering;
 pub mod flush;
 pub mod operands;
 pub mod output;

@@ -321,6 +321,11 @@ fn can_move(
     if options.compression[level] != options.compression[output] {
         return false;
     }
+    // The filter wants to see what sinks, and tables that span a guard key are cut.
+    let is_to_be_cut = inputs.iter().any(|(_, table)| is_to_be_cut(shape, table));
+    if shape.filter().is_some() || is_to_be_cut {
+        return false;
+    }
     // Tombstones that a merge might drop are not handed on.
     if inputs.iter().any(|(at, table)| *at != level || is_dense(table)) {
         return false;
@@ -342,6 +347,11 @@ fn can_move(
         None => 0,
     };
     below <= options.table_bytes.saturating_mul(u64::from(options.level_fanout))
+}
+
+/// True for a table that goes over a guard key.
+fn is_to_be_cut(shape: &Shape, table: &Table) -> bool {
+    shape.guards().cut(&table.info().smallest, &table.info().largest)
 }
 
 /// Everything that meets a key range, in all levels, to be merged into the last level; `None` if it is there already
@@ -378,8 +388,11 @@ pub fn whole_range(
     }
     let last = LEVEL_COUNT - 1;
     let is_clean = |table: &Table| table.info().tombstone_count == 0 && !shape.is_cut_into(table);
-    let settled = inputs.iter().all(|(level, table)| *level == last && is_clean(table));
-    if settled {
+    // A filter may have more to say, now or always.
+    let is_settled = |(level, table): &(usize, Arc<Table>)| {
+        *level == last && is_clean(table) && !is_to_be_cut(shape, table) && shape.filter().is_none()
+    };
+    if inputs.iter().all(is_settled) {
         return None;
     }
     let level = inputs.iter().map(|(level, _)| *level).min().unwrap_or(0);

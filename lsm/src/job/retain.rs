@@ -109,6 +109,18 @@ impl Retain {
         self.bottom || !covers_below()
     }
 
+    /// True if no snapshot sees the last entry.
+    #[inline]
+    pub fn is_unseen(&self) -> bool {
+        self.stripe == self.snapshots.len()
+    }
+
+    /// True without snapshots.
+    #[inline]
+    pub fn has_no_snapshots(&self) -> bool {
+        self.snapshots.is_empty()
+    }
+
     /// The range deletes over `key`. Keys come in order.
     fn look_over(&mut self, key: &[u8]) {
         if self.over_known && self.over_to.as_ref().is_none_or(|to| key < &to[..]) {

@@ -1,10 +1,12 @@
 //! The loop that flush and compaction share: sorted entries in, those that somebody can see out.
 
+use crate::base::compaction_filter::FilterVerdict;
 use crate::base::cursor::EntryCursor;
 use crate::base::error::Result;
 use crate::base::key::{Kind, Tag};
 use crate::base::merge::MergeOperator;
 use crate::job::counters::LevelWork;
+use crate::job::filtering::Filtering;
 use crate::job::operands::Operands;
 use crate::job::output::{JobContext, Output};
 use crate::job::retain::{Retain, Verdict};
@@ -22,6 +24,15 @@ pub struct Questions<C, B> {
     pub covers_below: B,
 }
 
+/// What the keyspace makes of its entries.
+#[derive(Debug)]
+pub struct Meaning<'a> {
+    /// What operands become.
+    pub operator: Option<Arc<dyn MergeOperator>>,
+    /// Who is asked about values.
+    pub filtering: &'a mut Filtering,
+}
+
 /// Walks `cursor` from its first entry and writes what `retain` keeps; operands become values, or fewer operands, where the operator can.
 /// Entries are counted in `work`.
 ///
@@ -31,12 +42,13 @@ pub fn rewrite(
     context: &JobContext,
     cursor: &mut impl EntryCursor,
     retain: &mut Retain,
-    operator: Option<Arc<dyn MergeOperator>>,
+    meaning: Meaning<'_>,
     output: &mut Output<'_>,
     work: &mut LevelWork,
     mut questions: Questions<impl FnMut(&[u8], u64) -> bool, impl Fn(&[u8]) -> bool>,
 ) -> Result<()> {
     let mut last_key: Vec<u8> = Vec::new();
+    let Meaning { operator, filtering } = meaning;
     let mut operands = Operands::new(operator);
     cursor.seek_to_first()?;
     while cursor.valid() {
@@ -78,9 +90,27 @@ pub fn rewrite(
                 None
             }
         };
+        let is_asked = filtering.is_on()
+            && matches!(verdict, Verdict::Keep | Verdict::KeepOld)
+            && tag.kind() == Kind::Put
+            && retain.is_unseen();
+        let said = match is_asked {
+            true => filtering.ask(key, tag, cursor.value()),
+            false => FilterVerdict::Keep,
+        };
+        let kept = match said {
+            FilterVerdict::Keep => kept.map(|tag| (tag, None)),
+            FilterVerdict::Replace(value) => kept.map(|tag| (tag, Some(value))),
+            FilterVerdict::Remove => {
+                let leaves_nothing = retain.has_no_snapshots()
+                    && retain.nothing_below(|| (questions.covers_below)(key));
+                let tombstone = Tag::new(tag.sequence(), Kind::Delete);
+                (!leaves_nothing).then_some((tombstone, Some(Vec::new())))
+            }
+        };
         match kept {
-            Some(tag) => {
-                output.add(key, tag, cursor.value())?;
+            Some((tag, changed)) => {
+                output.add(key, tag, changed.as_deref().unwrap_or(cursor.value()))?;
                 work.versions_kept += u64::from(same_key && tag.kind() != Kind::Merge);
             }
             None => {

@@ -5,7 +5,9 @@
 //! 2. Tables that an edit removes are marked obsolete only after the edit is durable.
 //! 3. When a manifest write fails the set refuses all further changes (the writer keeps the error).
 
+use crate::base::compaction_filter::CompactionFilters;
 use crate::base::error::{Error, Result};
+use crate::base::guard_keys::GuardKeys;
 use crate::base::key::{FileNumber, KeyspaceId, SEQUENCE_MAX, SequenceNumber};
 use crate::base::limits::{NUMBER_MAX, NUMBER_SHARE_MAX};
 use crate::base::merge::MergeOperators;
@@ -16,7 +18,7 @@ use crate::file::name;
 use crate::format::edit::{KeyspaceRecord, LogMark, TimeMark, VersionEdit};
 use crate::format::log::LSN_MAX;
 use crate::mem::budget::{Charge, Use};
-use crate::version::shape::Shape;
+use crate::version::shape::{Rules, Shape};
 use crate::version::table::{Table, TableContext};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -57,6 +59,7 @@ impl KeyspaceState {
 pub struct VersionSet {
     context: Arc<TableContext>,
     operators: MergeOperators,
+    filters: CompactionFilters,
     keyspaces: Vec<KeyspaceState>,
     next_file: u64,
     last_sequence: SequenceNumber,
@@ -88,6 +91,7 @@ impl VersionSet {
         VersionSet {
             context,
             operators: MergeOperators::default(),
+            filters: CompactionFilters::default(),
             keyspaces: Vec::new(),
             next_file: 1,
             last_sequence: 0,
@@ -154,16 +158,19 @@ impl VersionSet {
         Ok(())
     }
 
-    /// Gives every keyspace its merge operator, those to come as well.
+    /// Gives every keyspace its merge operator and its compaction filter, those to come as well.
     ///
     /// # Errors
-    /// [`Error::InvalidOption`] if one is not among them.
-    pub fn use_operators(&mut self, operators: MergeOperators) -> Result<()> {
+    /// [`Error::InvalidOption`] if an operator is not among them.
+    pub fn supply(&mut self, operators: MergeOperators, filters: CompactionFilters) -> Result<()> {
         for keyspace in &mut self.keyspaces {
-            let operator = operators.find(keyspace.record.options.merge_operator.as_deref())?;
-            keyspace.shape = Arc::new(keyspace.shape.with_operator(operator));
+            let KeyspaceRecord { name, options, .. } = &keyspace.record;
+            let operator = operators.find(options.merge_operator.as_deref())?;
+            let (filter, guards) = (filters.of(name), keyspace.shape.guards().clone());
+            let rules = Rules { operator, filter, guards };
+            keyspace.shape = Arc::new(keyspace.shape.with_rules(Arc::new(rules)));
         }
-        self.operators = operators;
+        (self.operators, self.filters) = (operators, filters);
         Ok(())
     }
 
@@ -250,6 +257,7 @@ impl VersionSet {
         let mut next = VersionSet {
             context: Arc::clone(&self.context),
             operators: self.operators.clone(),
+            filters: self.filters.clone(),
             keyspaces: self.keyspaces.clone(),
             next_file: self.next_file,
             last_sequence: self.last_sequence,
@@ -374,7 +382,8 @@ impl VersionSet {
             .map(|(id, _, _)| *id)
             .chain(edit.removed.iter().map(|(id, _, _)| *id))
             .chain(edit.range_forgets.iter().map(|(id, _)| *id))
-            .chain(edit.range_deletes.iter().map(|(id, _)| *id));
+            .chain(edit.range_deletes.iter().map(|(id, _)| *id))
+            .chain(edit.guards.iter().map(|(id, _)| *id));
         let mut touched: Vec<KeyspaceId> = touched.collect();
         touched.sort_unstable();
         touched.dedup();
@@ -429,9 +438,11 @@ impl VersionSet {
     fn adopt(&mut self, edit: &VersionEdit, shapes: Vec<(usize, Arc<Shape>)>) -> Vec<Arc<Table>> {
         for record in &edit.keyspaces {
             let mut state = KeyspaceState::new(record.clone());
-            // Until `use_operators` one that is not supplied is not known; who makes a keyspace has asked before.
+            // Until `supply` an operator that is not supplied is not known; who makes a keyspace has asked before.
             let operator = self.operators.find(record.options.merge_operator.as_deref());
-            state.shape = Arc::new(state.shape.with_operator(operator.unwrap_or_default()));
+            let (operator, filter) = (operator.unwrap_or_default(), self.filters.of(&record.name));
+            let rules = Rules { operator, filter, guards: GuardKeys::default() };
+            state.shape = Arc::new(state.shape.with_rules(Arc::new(rules)));
             self.keyspaces.push(state);
         }
         let mut gone = Vec::new();
@@ -442,11 +453,16 @@ impl VersionSet {
             gone.extend(table.filter(|_| !moved).map(Arc::clone));
         }
         for (index, shape) in shapes {
-            let operator = self.keyspaces[index].shape.operator().cloned();
+            let rules = Arc::clone(self.keyspaces[index].shape.rules());
             let state = &mut self.keyspaces[index];
-            // A keyspace that the same edit makes was checked without one.
-            let is_known = operator.is_some() == shape.operator().is_some();
-            state.shape = if is_known { shape } else { Arc::new(shape.with_operator(operator)) };
+            // A keyspace that the same edit makes was checked without any.
+            let is_known = Arc::ptr_eq(&rules, shape.rules());
+            state.shape = if is_known { shape } else { Arc::new(shape.with_rules(rules)) };
+        }
+        for (id, guards) in &edit.guards {
+            let state = &mut self.keyspaces[id.0 as usize];
+            let rules = Rules { guards: guards.clone(), ..Rules::clone(state.shape.rules()) };
+            state.shape = Arc::new(state.shape.with_rules(Arc::new(rules)));
         }
         let highest = edit.added.iter().map(|(_, _, info)| info.table_id + 1).max().unwrap_or(0);
         self.next_file = self.next_file.max(edit.next_file.unwrap_or(0)).max(highest);
@@ -479,6 +495,9 @@ impl VersionSet {
         };
         for keyspace in &self.keyspaces {
             edit.keyspaces.push(keyspace.record.clone());
+            if !keyspace.shape.guards().keys().is_empty() {
+                edit.guards.push((keyspace.record.id, keyspace.shape.guards().clone()));
+            }
             let ranges = keyspace.shape.ranges().ranges();
             edit.range_deletes.extend(ranges.map(|range| (keyspace.record.id, range)));
             for (level, tables) in keyspace.shape.levels().iter().enumerate() {

@@ -1,6 +1,8 @@
 //! The shape of a keyspace: an immutable set of levels, and the range deletes over them. A new one is made for every version edit; readers keep theirs.
 
+use crate::base::compaction_filter::CompactionFilter;
 use crate::base::error::{Error, Result};
+use crate::base::guard_keys::GuardKeys;
 use crate::base::key::{FileNumber, SequenceNumber};
 use crate::base::limits::LEVEL_COUNT;
 use crate::base::merge::MergeOperator;
@@ -17,7 +19,18 @@ pub struct Shape {
     ranges: Arc<RangeDeletes>,
     covered: OnceLock<Vec<Covered>>,
     cut_into: OnceLock<Vec<(usize, Arc<Table>)>>,
-    operator: Option<Arc<dyn MergeOperator>>,
+    rules: Arc<Rules>,
+}
+
+/// What holds for the entries and tables of a keyspace beside what they say themselves.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    /// What operands mean.
+    pub operator: Option<Arc<dyn MergeOperator>>,
+    /// What compactions ask.
+    pub filter: Option<Arc<dyn CompactionFilter>>,
+    /// Where tables are cut.
+    pub guards: GuardKeys,
 }
 
 /// A table of which every entry is deleted by ranges.
@@ -39,7 +52,7 @@ impl Default for Shape {
             ranges: Arc::default(),
             covered: OnceLock::new(),
             cut_into: OnceLock::new(),
-            operator: None,
+            rules: Arc::default(),
         }
     }
 }
@@ -72,12 +85,27 @@ impl Shape {
     /// What operands mean in this keyspace.
     #[inline]
     pub fn operator(&self) -> Option<&Arc<dyn MergeOperator>> {
-        self.operator.as_ref()
+        self.rules.operator.as_ref()
     }
 
-    /// This shape with a merge operator.
-    pub fn with_operator(&self, operator: Option<Arc<dyn MergeOperator>>) -> Shape {
-        Shape { operator, ..self.clone() }
+    /// What compactions ask in this keyspace.
+    pub fn filter(&self) -> Option<&Arc<dyn CompactionFilter>> {
+        self.rules.filter.as_ref()
+    }
+
+    /// Where tables of this keyspace are cut.
+    pub fn guards(&self) -> &GuardKeys {
+        &self.rules.guards
+    }
+
+    /// All of them.
+    pub fn rules(&self) -> &Arc<Rules> {
+        &self.rules
+    }
+
+    /// This shape under other rules.
+    pub fn with_rules(&self, rules: Arc<Rules>) -> Shape {
+        Shape { rules, ..self.clone() }
     }
 
     /// True if `sequence`, a range delete over the keys of `step`, may still hide something in a table.

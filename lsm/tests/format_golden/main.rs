@@ -324,6 +324,11 @@ fn a_reader_made_from_the_document_reads_random_databases() {
                     0 => db.flush().unwrap(),
                     1 => snapshot = Some(db.snapshot()),
                     2..=5 => drop(db.step().unwrap()),
+                    7 => {
+                        let guards = [chance.below(400), chance.below(400)];
+                        let guards = guards.map(|number| format!("key{number:03}"));
+                        keyspaces[0].set_guard_keys(&guards[..chance.below(3) as usize]).unwrap();
+                    }
                     6 => {
                         // Alone a value of any size goes to the log; a large batch does not.
                         let key = format!("key{:03}", chance.below(400)).into_bytes();

@@ -72,6 +72,7 @@ pub struct Manifest {
     pub log_epoch: u64,
     pub log_start: u64,
     pub promised: u64,
+    pub guards: BTreeMap<u64, Vec<Vec<u8>>>,
     pub ranges: Vec<Entry>,
     /// What is forgotten of the ranges before: how many these are, keys, and up to which number.
     pub forgotten: Vec<(usize, Entry)>,
@@ -180,6 +181,16 @@ fn edit(payload: &[u8], manifest: &mut Manifest) {
                     8 => manifest.ranges.push(range),
                     _ => manifest.forgotten.push((manifest.ranges.len(), range)),
                 }
+            }
+            11 => {
+                let keyspace = item.varint();
+                let mut keys: Vec<Vec<u8>> = Vec::new();
+                while item.at < item.bytes.len() {
+                    keys.push(item.prefixed().to_vec());
+                }
+                assert!(keys.iter().all(|key| !key.is_empty()));
+                assert!(keys.windows(2).all(|pair| pair[0] < pair[1]), "guard keys ascend");
+                manifest.guards.insert(keyspace, keys);
             }
             9 => manifest.marks.push((item.varint(), item.varint())),
             other => panic!("item tag {other}"),
