@@ -197,6 +197,9 @@ fn edit_line(edit: &VersionEdit) -> String {
             ));
         }
     }
+    for keyspace in &edit.dropped {
+        parts.push(format!("drop keyspace {}", keyspace.0));
+    }
     for (keyspace, guards) in &edit.guards {
         let keys = report::count(guards.keys().len() as u64, "guard key");
         parts.push(format!("{keys} in keyspace {}", keyspace.0));
@@ -261,6 +264,7 @@ fn document(manifest: &Manifest) -> Value {
                     .collect::<Vec<_>>(),
                 "range_deletes": ranges_json(&edit.range_deletes),
                 "range_forgets": ranges_json(&edit.range_forgets),
+                "dropped": edit.dropped.iter().map(|id| id.0).collect::<Vec<_>>(),
                 "guard_keys": edit.guards.iter()
                     .map(|(keyspace, guards)| json!({
                         "keyspace": keyspace.0,

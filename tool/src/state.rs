@@ -4,6 +4,7 @@
 //! removed, and stops at an edit that contradicts the ones before.
 
 use std::collections::BTreeSet;
+use treering_lsm::KeyspaceOptions;
 use treering_lsm::base::guard_keys::GuardKeys;
 use treering_lsm::base::key::FileNumber;
 use treering_lsm::base::range_deletes::{RangeDelete, RangeDeletes};
@@ -19,6 +20,8 @@ pub(crate) struct KeyspaceState {
     pub(crate) levels: [Vec<TableInfo>; LEVEL_COUNT],
     /// Range deletes that tables need.
     pub(crate) ranges: RangeDeletes,
+    /// It is no more; nothing is in it.
+    pub(crate) is_dropped: bool,
     /// Where its tables are cut.
     pub(crate) guards: GuardKeys,
 }
@@ -55,7 +58,19 @@ impl State {
                 levels,
                 ranges: RangeDeletes::default(),
                 guards: GuardKeys::default(),
+                is_dropped: false,
             });
+        }
+        for id in &edit.dropped {
+            let state = next.keyspaces.get_mut(id.0 as usize).filter(|state| !state.is_dropped);
+            let state =
+                state.ok_or_else(|| format!("it drops keyspace {}, which is not there", id.0))?;
+            let tables = state.levels.iter_mut().flat_map(std::mem::take);
+            next.removed.extend(tables.map(|table| table.table_id));
+            state.ranges = RangeDeletes::default();
+            state.guards = GuardKeys::default();
+            state.record.options = KeyspaceOptions::default();
+            state.is_dropped = true;
         }
         for (keyspace, level, number) in &edit.removed {
             let tables = next.level(keyspace.0, *level)?;

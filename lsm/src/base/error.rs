@@ -118,6 +118,12 @@ pub enum Error {
         /// The name asked for.
         name: String,
     },
+    /// The keyspace of this handle was dropped. Nothing was read or written.
+    #[error("keyspace {name:?} was dropped; make a new one with Db::create_keyspace")]
+    KeyspaceDropped {
+        /// Its name.
+        name: String,
+    },
     /// Another commit came first: nothing of this transaction was written. Run it again from its beginning.
     #[error(
         "key {} of keyspace {keyspace:?} was changed since this transaction began; run the transaction again",

@@ -12,6 +12,9 @@ pub const BATCH_BYTES_MAX: usize = 1 << 30;
 /// Longest keyspace name in bytes.
 pub const KEYSPACE_NAME_BYTES_MAX: usize = 255;
 
+/// Most keyspaces that are ever made in one database; dropped ones count.
+pub const KEYSPACE_COUNT_MAX: usize = 1 << 16;
+
 /// Number of levels of a keyspace, L0 included.
 pub const LEVEL_COUNT: usize = 7;
 

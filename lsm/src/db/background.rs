@@ -29,8 +29,7 @@ use crate::job::output::remove_all;
 use crate::job::pick::{self, Action, Circumstances, Plan};
 use crate::job::pool::Urgency;
 use crate::version::set::VersionSet;
-use crate::version::shape::Shape;
-use crate::version::view::View;
+use crate::version::view::{Shapes, View};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -271,6 +270,9 @@ impl Engine {
             let clock = &self.environment.clock;
             let (started, cpu_before) = (clock.now(), clock.thread_cpu());
             let keyspace = &keyspaces[id.0 as usize];
+            if keyspace.is_dropped {
+                continue;
+            }
             let (options, shape) = (&keyspace.record.options, &keyspace.shape);
             let snapshots = self.snapshots.list();
             let flushed = flush(&self.jobs, id, options, shape, memtable, snapshots);
@@ -304,7 +306,7 @@ impl Engine {
     pub(crate) fn install(
         &self,
         edit: &VersionEdit,
-        change: impl FnOnce(&View, Vec<Arc<Shape>>) -> View,
+        change: impl FnOnce(&View, Shapes) -> View,
     ) -> Result<()> {
         self.install_under(&mut self.versions.lock(), edit, change)
     }
@@ -314,8 +316,14 @@ impl Engine {
         &self,
         versions: &mut VersionSet,
         edit: &VersionEdit,
-        change: impl FnOnce(&View, Vec<Arc<Shape>>) -> View,
+        change: impl FnOnce(&View, Shapes) -> View,
     ) -> Result<()> {
+        // A keyspace may be dropped while a job works for it.
+        let lawful = versions.without_dropped(edit);
+        let (edit, lost) = match &lawful {
+            Some((edit, lost)) => (edit, &lost[..]),
+            None => (edit, &[][..]),
+        };
         let mut applied = versions.apply(edit);
         if let Err(Error::NoSpace { .. }) = applied {
             self.drop_ballast();
@@ -328,6 +336,8 @@ impl Engine {
             }
             return Err(self.fail(error));
         }
+        let lost = lost.iter().map(|number| name::table(&self.directory, *number));
+        remove_all(&*self.environment.disk, &lost.collect::<Vec<_>>());
         versions.tidy_ranges(&self.snapshots.list());
         let shapes = versions.shapes();
         self.current.change(|view| change(view, shapes));

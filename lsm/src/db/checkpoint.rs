@@ -39,8 +39,11 @@ impl Engine {
             (versions.checkpoint(), versions.shapes())
         };
         disk.create_directory(directory).map_err(|e| Error::io("create", directory, e))?;
-        let tables =
-            shapes.iter().flat_map(|shape| shape.levels()).flat_map(|level| level.tables());
+        let tables = shapes
+            .iter()
+            .flatten()
+            .flat_map(|shape| shape.levels())
+            .flat_map(|level| level.tables());
         let mut made: Vec<PathBuf> = Vec::new();
         let linked = tables.map(|table| table.number()).try_for_each(|number| {
             let from = name::table(&self.directory, number);

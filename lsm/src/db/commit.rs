@@ -54,7 +54,7 @@ impl Engine {
             1,
             cost,
             durability,
-            || Ok::<(), Error>(()),
+            |commit| self.check_live(commit, |id| *id == keyspace),
             |generation, sequence| {
                 apply(generation, keyspace, key, Tag::new(sequence, kind), value)
             },
@@ -64,8 +64,10 @@ impl Engine {
     /// `Ok` if the keyspace has a merge operator.
     pub(crate) fn check_mergeable(&self, keyspace: KeyspaceId) -> Result<()> {
         let view = self.current.view();
-        if view.shape(keyspace).is_some_and(|shape| shape.operator().is_some()) {
-            return Ok(());
+        match view.shape(keyspace) {
+            None => return Err(self.dropped(keyspace)),
+            Some(shape) if shape.operator().is_some() => return Ok(()),
+            Some(_) => {}
         }
         let detail = format!(
             "keyspace {:?} has none; name one when it is made, as in KeyspaceOptions::merge_operator",
@@ -84,8 +86,8 @@ impl Engine {
     ) -> Result<()> {
         let header = OperationHeader::delete_range(keyspace, start, end)?;
         let parts = [header.bytes(), start, end];
-        let unchecked = || Ok::<(), Error>(());
-        self.commit(&parts, 1, 0, durability, unchecked, |generation, sequence| {
+        let live = |commit: &Commit| self.check_live(commit, |id| *id == keyspace);
+        self.commit(&parts, 1, 0, durability, live, |generation, sequence| {
             apply_range_delete(generation, keyspace, (start, end), sequence, sequence)
         })
     }
@@ -114,9 +116,23 @@ impl Engine {
         if is_large(operations, cost, self.options.write_buffer_bytes()) {
             return self.write_large(operations, check);
         }
-        self.commit(&[bytes], count, cost, durability, check, |generation, first| {
+        let written = |id: &KeyspaceId| {
+            BatchReader::new(bytes, count).any(|item| item.is_ok_and(|op| op.keyspace == *id))
+        };
+        let checked = |commit: &Commit| {
+            self.check_live(commit, written)?;
+            check()
+        };
+        self.commit(&[bytes], count, cost, durability, checked, |generation, first| {
             apply_batch(generation, bytes, count, first, first)
         })
+    }
+
+    /// `Ok` unless what is written was dropped.
+    #[inline]
+    fn check_live(&self, commit: &Commit, is_written: impl Fn(&KeyspaceId) -> bool) -> Result<()> {
+        let found = commit.dropped.iter().find(|id| is_written(id));
+        found.map_or(Ok(()), |id| Err(self.dropped(*id)))
     }
 
     #[inline]
@@ -126,7 +142,7 @@ impl Engine {
         count: u32,
         cost: usize,
         durability: Durability,
-        check: impl FnOnce() -> std::result::Result<(), E>,
+        check: impl FnOnce(&Commit) -> std::result::Result<(), E>,
         apply: impl FnOnce(&Generation, SequenceNumber) -> Result<()>,
     ) -> std::result::Result<(), E> {
         self.check_writable()?;
@@ -139,7 +155,7 @@ impl Engine {
             commit = self.make_room(commit, cost)?;
         }
         // After the last moment at which the lock was let go.
-        check()?;
+        check(&commit)?;
         let reused = u64::from(planted(Bug::SequenceReused) && commit.sequence > 0);
         let first = commit.sequence + 1 - reused;
         let last = commit.sequence + u64::from(count) - reused;

@@ -35,7 +35,8 @@ impl Changes {
     /// # Errors
     /// Those of reading tables.
     pub(crate) fn has_key(&mut self, keyspace: KeyspaceId, key: &[u8]) -> Result<bool> {
-        if self.view.deleted(keyspace, key, SEQUENCE_MAX) > self.since {
+        let is_dropped = self.view.shape(keyspace).is_none();
+        if is_dropped || self.view.deleted(keyspace, key, SEQUENCE_MAX) > self.since {
             return Ok(true);
         }
         let hash = key_hash(key);
@@ -70,6 +71,9 @@ impl Changes {
         upper: Option<&[u8]>,
     ) -> Result<Option<Vec<u8>>> {
         let since = self.since;
+        if self.view.shape(keyspace).is_none() {
+            return Ok(Some(lower.unwrap_or_default().to_vec()));
+        }
         let deleted = self.view.first_deleted(keyspace, lower, upper, since);
         if deleted.is_some() {
             return Ok(deleted);

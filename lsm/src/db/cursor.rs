@@ -32,9 +32,10 @@ impl Engine {
             Some(snapshot) => snapshot.sequence_in(&self.snapshots)?,
             None => visible,
         };
+        let Some(shape) = view.shape(keyspace) else { return Err(self.dropped(keyspace)) };
         let sources = sources(&view, keyspace, options)?;
         let deleted = Deleted::of(&view, keyspace, sequence);
-        let operator = view.shape(keyspace).and_then(|shape| shape.operator().cloned());
+        let operator = shape.operator().cloned();
         let (engine, histograms) = (Arc::downgrade(self), self.histograms.clone());
         let origin = Origin { engine, keyspace, options: options.clone(), histograms };
         let inner = VisibleCursor::new(

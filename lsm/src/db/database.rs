@@ -2,7 +2,7 @@
 
 use crate::base::error::{Error, Result};
 use crate::base::key::KeyspaceId;
-use crate::base::limits::KEYSPACE_NAME_BYTES_MAX;
+use crate::base::limits::{KEYSPACE_COUNT_MAX, KEYSPACE_NAME_BYTES_MAX};
 use crate::base::options::{KeyspaceOptions, Options};
 use crate::base::perf::{self, PerfContext};
 use crate::base::slice::PinnedSlice;
@@ -112,7 +112,8 @@ impl Db {
     /// Names of all keyspaces, oldest first.
     pub fn keyspace_names(&self) -> Vec<String> {
         let versions = self.engine().versions.lock();
-        versions.keyspaces().iter().map(|keyspace| keyspace.record.name.clone()).collect()
+        let live = versions.keyspaces().iter().filter(|keyspace| !keyspace.is_dropped);
+        live.map(|keyspace| keyspace.record.name.clone()).collect()
     }
 
     /// Makes a keyspace. It is durable when this returns.
@@ -141,6 +142,12 @@ impl Db {
         if versions.keyspace(name).is_some() {
             return Err(Error::KeyspaceExists { name: name.to_owned() });
         }
+        if versions.keyspaces().len() >= KEYSPACE_COUNT_MAX {
+            let detail = format!(
+                "{KEYSPACE_COUNT_MAX} were made in this database, dropped ones included; begin another database"
+            );
+            return Err(Error::invalid_option("name", detail));
+        }
         let id = KeyspaceId(versions.keyspaces().len() as u32);
         let record = KeyspaceRecord { id, name: name.to_owned(), options };
         let edit = VersionEdit { keyspaces: vec![record], ..VersionEdit::default() };
@@ -151,6 +158,33 @@ impl Db {
         // Somebody may have to look after its time to live.
         engine.schedule.wake();
         Ok(Keyspace { handle: Arc::clone(&self.default.handle), id })
+    }
+
+    /// Drops a keyspace with everything in it, in constant time. It is durable when this returns; the space comes back in the background. A new
+    /// keyspace may have the name again.
+    ///
+    /// Handles of it answer [`Error::KeyspaceDropped`] from then on, also to reads at a snapshot that is older; a batch or transaction that writes to it
+    /// is refused whole. Cursors and pinned values that are there stay readable. Each keyspace that was ever made costs some hundred bytes of memory for as long
+    /// as the database lives.
+    ///
+    /// # Errors
+    /// [`Error::KeyspaceNotFound`], [`Error::InvalidOption`] for the default keyspace, which every database has; errors of the manifest as in
+    /// [`Keyspace::put_with`].
+    ///
+    /// ```
+    /// use treering_lsm::{Db, Error};
+    /// # let directory = tempfile::tempdir()?;
+    /// let db = Db::open(directory.path(), Default::default())?;
+    /// let sessions = db.create_keyspace("sessions", Default::default())?;
+    /// sessions.put(b"ann", b"1")?;
+    /// db.drop_keyspace("sessions")?;
+    /// assert!(matches!(sessions.get(b"ann"), Err(Error::KeyspaceDropped { .. })));
+    /// let sessions = db.create_keyspace("sessions", Default::default())?;
+    /// assert!(sessions.get(b"ann")?.is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn drop_keyspace(&self, name: &str) -> Result<()> {
+        self.engine().drop_keyspace(name)
     }
 
     /// [`Keyspace::put`] on the default keyspace.
@@ -253,8 +287,16 @@ impl Db {
 
     /// Merges every keyspace into its last level. Errors as [`Keyspace::compact_range`].
     pub fn compact(&self) -> Result<()> {
-        let count = self.engine().versions.lock().keyspaces().len();
-        (0..count as u32).try_for_each(|id| self.engine().compact_range(KeyspaceId(id), None))
+        let ids: Vec<KeyspaceId> = {
+            let versions = self.engine().versions.lock();
+            let live = versions.keyspaces().iter().filter(|keyspace| !keyspace.is_dropped);
+            live.map(|keyspace| keyspace.record.id).collect()
+        };
+        ids.into_iter().try_for_each(|id| match self.engine().compact_range(id, None) {
+            // Since we looked.
+            Err(Error::KeyspaceDropped { .. }) => Ok(()),
+            other => other,
+        })
     }
 
     /// Waits until nothing waits for a flush and no compaction is due or running.
@@ -271,7 +313,7 @@ impl Db {
     /// The first damage found, as [`Error::Corruption`].
     pub fn verify(&self) -> Result<()> {
         let view = self.engine().current.view_full();
-        for shape in &view.shapes {
+        for shape in view.shapes.iter().flatten() {
             for table in shape.levels().iter().flat_map(|level| level.tables()) {
                 table.verify()?;
             }

@@ -4,7 +4,7 @@
 //! Reads take none of them.
 
 use crate::base::error::{Error, Result};
-use crate::base::key::SequenceNumber;
+use crate::base::key::{KeyspaceId, SequenceNumber};
 use crate::base::options::Options;
 use crate::base::sync::Mutex;
 
@@ -31,6 +31,7 @@ use crate::mem::generation::Generation;
 use crate::version::set::VersionSet;
 use crate::version::table::TableContext;
 use crate::version::view::Current;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -44,6 +45,8 @@ pub(crate) struct Commit {
     pub(crate) active: Arc<Generation>,
     /// What it holds has larger sequence numbers.
     pub(crate) active_since: SequenceNumber,
+    /// Keyspaces that take no writes any more.
+    pub(crate) dropped: BTreeSet<KeyspaceId>,
 }
 
 /// See the head of the file.

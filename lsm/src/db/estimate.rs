@@ -25,8 +25,8 @@ impl Engine {
         self.health.check_open()?;
         let view = self.current.view_full();
         let mut sum = Estimate::default();
-        let levels = view.shape(keyspace).into_iter().flat_map(|shape| shape.levels());
-        for table in levels.flat_map(|level| level.tables()) {
+        let Some(shape) = view.shape(keyspace) else { return Err(self.dropped(keyspace)) };
+        for table in shape.levels().iter().flat_map(|level| level.tables()) {
             let from = lower.map_or(Ok(0), |key| bytes_below(table, key))?;
             let whole = table.info().tail_offset;
             let to = upper.map_or(Ok(whole), |key| bytes_below(table, key))?;

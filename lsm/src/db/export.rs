@@ -27,7 +27,7 @@ impl Engine {
         let _span = span!("export", directory = %directory.display());
         let (settings, shape) = {
             let versions = self.versions.lock();
-            let state = versions.keyspaces().get(keyspace.id.0 as usize);
+            let state = versions.live(keyspace.id);
             let state = state.map(|state| (state.record.options.clone(), Arc::clone(&state.shape)));
             state.unwrap_or_default()
         };

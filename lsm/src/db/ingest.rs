@@ -193,6 +193,11 @@ impl Engine {
             Ok((commit, next))
         });
         let (mut commit, next) = ready.inspect_err(|_| remove())?;
+        let mut written = tables.iter().map(|(id, _)| id).chain(ranges.iter().map(|(id, _)| id));
+        if let Some(id) = written.find(|id| commit.dropped.contains(id)) {
+            remove();
+            return Err(self.dropped(*id).into());
+        }
         check().inspect_err(|_| remove())?;
         // Range deletes come before the entries. Their numbers are taken also if the manifest fails: there may be holes, but none is given out twice.
         let ranged = commit.sequence + u64::from(!ranges.is_empty());
@@ -207,7 +212,7 @@ impl Engine {
             ..VersionEdit::default()
         };
         for (id, info) in tables {
-            let state = versions.keyspaces().get(id.0 as usize);
+            let state = versions.live(*id);
             let level = state.map_or(0, |KeyspaceState { shape, record, .. }| {
                 level_for(shape, &record.options, &info.smallest, &info.largest)
             });

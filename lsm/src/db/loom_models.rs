@@ -183,8 +183,11 @@ fn loom_a_table_is_unlinked_once_and_never_under_a_reader() {
         };
         let shape = Shape::default().apply(&[], &[(0, table(1))], &directory).expect("a shape");
         let (old, new) = (Arc::new(shape), table(2));
-        let view =
-            View { active: generation(1, 0), frozen: Vec::new(), shapes: vec![Arc::clone(&old)] };
+        let view = View {
+            active: generation(1, 0),
+            frozen: Vec::new(),
+            shapes: vec![Some(Arc::clone(&old))],
+        };
         let current = Arc::new(Current::new(view, 0));
         let compaction = {
             let (current, context, directory) =
@@ -196,7 +199,7 @@ fn loom_a_table_is_unlinked_once_and_never_under_a_reader() {
                 drop(old);
                 gone.mark_obsolete();
                 drop(gone);
-                current.change(|view| View { shapes: vec![Arc::new(shape)], ..view.clone() });
+                current.change(|view| View { shapes: vec![Some(Arc::new(shape))], ..view.clone() });
                 while context.bury_one().is_some() {}
             })
         };
@@ -204,7 +207,7 @@ fn loom_a_table_is_unlinked_once_and_never_under_a_reader() {
             let (current, context) = (Arc::clone(&current), Arc::clone(&context));
             move || {
                 let view = current.view();
-                for table in view.shapes[0].level(0).tables() {
+                for table in view.shapes[0].as_ref().expect("it is there").level(0).tables() {
                     let path = name::table(&context.directory, table.number());
                     let opened = context.disk.open(&path, OpenMode::READ);
                     assert!(opened.is_ok(), "{} is gone under a reader", path.display());

@@ -103,8 +103,13 @@ impl Engine {
     /// Changes where tables of a keyspace are cut.
     pub(crate) fn set_guards(&self, keyspace: KeyspaceId, guards: GuardKeys) -> Result<()> {
         self.check_writable()?;
+        if self.current.view().shape(keyspace).is_none() {
+            return Err(self.dropped(keyspace));
+        }
         let edit = VersionEdit { guards: vec![(keyspace, guards)], ..VersionEdit::default() };
-        self.install(&edit, |view, shapes| View { shapes, ..view.clone() })
+        self.install(&edit, |view, shapes| View { shapes, ..view.clone() })?;
+        let is_dropped = self.current.view().shape(keyspace).is_none();
+        if is_dropped { Err(self.dropped(keyspace)) } else { Ok(()) }
     }
 
     /// Merges everything of a key range (`None`: all) into the last level, in the caller's thread.
@@ -147,7 +152,10 @@ impl Engine {
     ) -> Result<()> {
         let plan = {
             let versions = self.versions.lock();
-            let state = &versions.keyspaces()[keyspace.0 as usize];
+            let Some(state) = versions.live(keyspace) else {
+                drop(versions);
+                return Err(self.dropped(keyspace));
+            };
             let plan = pick::whole_range(keyspace, &state.shape, &state.record.options, range);
             let Some(plan) = plan else { return Ok(()) };
             // Under the lock: whoever adds tables looks at what is reserved.

@@ -8,6 +8,7 @@ mod commit;
 mod conflict;
 mod cursor;
 mod database;
+mod drop_keyspace;
 mod engine;
 mod environment;
 mod estimate;

@@ -154,6 +154,8 @@ pub(crate) fn open(
     let histograms = kept.then(|| Arc::new(Histograms::new(Arc::clone(&environment.clock))));
     histograms.iter().for_each(|histograms| wal.time_syncs(histograms.of(Timed::WalSync)));
 
+    let dropped = versions.keyspaces().iter().filter(|keyspace| keyspace.is_dropped);
+    let dropped = dropped.map(|keyspace| keyspace.record.id).collect();
     let prefixes = vec![Vec::new(); versions.keyspaces().len()];
     let active = Arc::new(Generation::new(
         1,
@@ -180,7 +182,7 @@ pub(crate) fn open(
         arenas,
         epoch: start.epoch,
         wal,
-        commit: Mutex::new(Commit { sequence, active, active_since: sequence }),
+        commit: Mutex::new(Commit { sequence, active, active_since: sequence, dropped }),
         current: Current::new(view, sequence),
         versions: Mutex::new(versions),
         snapshots: Arc::default(),
@@ -370,7 +372,8 @@ fn check_tables(disk: &Arc<dyn Disk>, directory: &Path, versions: &VersionSet) -
 
 fn live_tables(versions: &VersionSet) -> HashSet<FileNumber> {
     let shapes = versions.shapes();
-    let tables = shapes.iter().flat_map(|shape| shape.levels()).flat_map(|level| level.tables());
+    let tables =
+        shapes.iter().flatten().flat_map(|shape| shape.levels()).flat_map(|level| level.tables());
     tables.map(|table| table.number()).collect()
 }
 
@@ -476,6 +479,9 @@ impl<'a> Replay<'a> {
         let Some(generation) = self.generation.take() else { return Ok(()) };
         for (id, memtable) in generation.memtables().filter(|(_, memtable)| !memtable.is_empty()) {
             let keyspace = &self.keyspaces[id.0 as usize];
+            if keyspace.is_dropped {
+                continue;
+            }
             let (options, shape) = (&keyspace.record.options, &keyspace.shape);
             let Flushed { tables, range_deletes, .. } =
                 flush(self.jobs, id, options, shape, memtable, Vec::new())?;

@@ -298,6 +298,9 @@ impl Engine {
     ) -> Result<GetFuture> {
         self.health.check_open()?;
         let (view, sequence) = self.current.read(snapshot);
+        if view.shape(keyspace).is_none() {
+            return Err(self.dropped(keyspace));
+        }
         let mut progress = Progress::new(keyspace, key_hash(key), sequence);
         let (reader, handle) = match progress.look(&view, key)? {
             Looked::Known(found) => return Ok(GetFuture::known(Ok(found))),

@@ -46,8 +46,8 @@ impl Engine {
         self.health.check_open()?;
         let (view, sequence) = self.current.read(snapshot);
         let hash = key_hash(key);
+        let Some(shape) = view.shape(keyspace) else { return Err(self.dropped(keyspace)) };
         let mut gather = Gather::new(sequence, view.deleted(keyspace, key, sequence));
-        let Some(shape) = view.shape(keyspace) else { return Ok(None) };
         if let Some(base) = look_in_memory(&view, keyspace, key, hash, &mut gather)? {
             return gather.end(shape.operator(), key, base);
         }
@@ -80,6 +80,7 @@ impl Engine {
     ) -> Result<Option<Place>> {
         self.health.check_open()?;
         let (view, sequence) = self.current.read(snapshot);
+        let Some(shape) = view.shape(keyspace) else { return Err(self.dropped(keyspace)) };
         let deleted = view.deleted(keyspace, key, sequence);
         for (age, generation) in view.generations().enumerate() {
             let found = generation.memtable(keyspace).and_then(|m| m.get(key, sequence));
@@ -87,7 +88,6 @@ impl Engine {
                 return Ok(Some(if age == 0 { Place::Memtable } else { Place::Frozen }));
             }
         }
-        let Some(shape) = view.shape(keyspace) else { return Ok(None) };
         let hash = key_hash(key);
         let mut candidates = Candidates::new(shape, key, deleted);
         while let Some(reader) = candidates.next()? {
@@ -113,13 +113,15 @@ impl Engine {
             return keys.iter().map(|_| Err(closed.clone())).collect();
         }
         let (view, sequence) = self.current.read(snapshot);
+        let Some(shape) = view.shape(keyspace) else {
+            return keys.iter().map(|_| Err(self.dropped(keyspace))).collect();
+        };
         let mut results: Vec<Result<Option<PinnedSlice>>> = keys.iter().map(|_| Ok(None)).collect();
         let hashes: Vec<u64> = keys.iter().map(|key| key_hash(key)).collect();
         for &hash in &hashes {
             view.generations().for_each(|generation| generation.prefetch(keyspace, hash));
         }
         let mut searches: Vec<Search<'_>> = Vec::with_capacity(keys.len());
-        let Some(shape) = view.shape(keyspace) else { return results };
         for (index, (key, &hash)) in keys.iter().zip(&hashes).enumerate() {
             let mut gather = Gather::new(sequence, view.deleted(keyspace, key, sequence));
             match look_in_memory(&view, keyspace, key, hash, &mut gather) {

@@ -180,6 +180,7 @@ impl Engine {
         let keyspaces: Vec<_> = versions
             .keyspaces()
             .iter()
+            .filter(|keyspace| !keyspace.is_dropped)
             .map(|keyspace| {
                 let work = self.counters.of(keyspace.record.id);
                 let scores = pick::scores(&keyspace.shape, &keyspace.record.options);
@@ -258,6 +259,12 @@ impl Engine {
         self.counters.reset();
         self.pacer.reset();
         self.histograms.iter().for_each(|histograms| histograms.reset());
+    }
+
+    /// What a handle of a keyspace that is no more gets.
+    #[cold]
+    pub(crate) fn dropped(&self, id: KeyspaceId) -> Error {
+        Error::KeyspaceDropped { name: self.keyspace_name(id) }
     }
 
     /// The name of a keyspace.

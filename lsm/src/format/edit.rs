@@ -13,6 +13,7 @@
 //! tag 8 range deleted         keyspace:varint sequence:varint start:prefixed end:prefixed (empty: no end)
 //! tag 9 time mark             milliseconds since 1970:varint sequence:varint: what was written by then has no larger number
 //! tag 10 range forgotten      as tag 8; range deletes of these keys up to this number are no more
+//! tag 12 keyspace dropped     id:varint: nothing of it is left, and its number is never given out again
 //! tag 11 guard keys           keyspace:varint key:prefixed ...: all of them, ascending, in the place of those before
 //! ```
 //! Items carry their length so that a tool can show what it does not know; the engine refuses unknown tags, because an
@@ -74,6 +75,8 @@ pub struct VersionEdit {
     pub range_forgets: Vec<(KeyspaceId, RangeDelete)>,
     /// What had been written by then.
     pub time_marks: Vec<TimeMark>,
+    /// Keyspaces dropped. They go after `keyspaces`, before all else.
+    pub dropped: Vec<KeyspaceId>,
     /// Where the tables of a keyspace are cut from now on.
     pub guards: Vec<(KeyspaceId, GuardKeys)>,
 }
@@ -98,6 +101,7 @@ const TAG_RANGE_DELETE: u64 = 8;
 const TAG_TIME_MARK: u64 = 9;
 const TAG_RANGE_FORGET: u64 = 10;
 const TAG_GUARDS: u64 = 11;
+const TAG_DROPPED: u64 = 12;
 
 impl VersionEdit {
     /// Appends the encoded edit.
@@ -130,6 +134,9 @@ impl VersionEdit {
                 put_prefixed(out, keyspace.name.as_bytes());
                 encode_options(&keyspace.options, out);
             });
+        }
+        for keyspace in &self.dropped {
+            item(TAG_DROPPED, &|out| put_varint(out, u64::from(keyspace.0)));
         }
         for (keyspace, level, info) in &self.added {
             item(TAG_ADDED, &|out| {
@@ -209,6 +216,7 @@ impl VersionEdit {
                 let sequence = take_up_to(input, SEQUENCE_MAX)?;
                 self.time_marks.push(TimeMark { millis, sequence });
             }
+            TAG_DROPPED => self.dropped.push(KeyspaceId(take_varint32(input)?)),
             TAG_GUARDS => {
                 let keyspace = KeyspaceId(take_varint32(input)?);
                 let mut keys: Vec<&[u8]> = Vec::new();
@@ -359,6 +367,7 @@ mod tests {
             removed: vec![(KeyspaceId(0), 6, FileNumber(4))],
             range_forgets: vec![(KeyspaceId(3), range(b"c", b"d", 76))],
             time_marks: vec![TimeMark { millis: 1 << 41, sequence: 5 }],
+            dropped: vec![KeyspaceId(2)],
             guards: vec![(KeyspaceId(3), GuardKeys::new([&b"x"[..], b"c"]).unwrap())],
             range_deletes: vec![
                 (KeyspaceId(3), range(b"a", b"bb", 77)),

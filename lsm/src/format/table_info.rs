@@ -68,7 +68,7 @@ impl TableInfo {
             table_id,
             sequence_min: sequence,
             sequence_max: sequence,
-            applied: sequence,
+            applied: sequence.saturating_sub(1),
             ingested: Some(Ingested { made_as: self.table_id, sequence }),
             ..self
         }
@@ -77,7 +77,9 @@ impl TableInfo {
     /// This table, ingested, with another sequence number for all its entries.
     pub fn written_at(self, sequence: SequenceNumber) -> TableInfo {
         let ingested = self.ingested.map(|ingested| Ingested { sequence, ..ingested });
-        let (sequence_min, sequence_max, applied) = (sequence, sequence, sequence);
+        // Not the number itself: expiry would take a table that says so for done.
+        let applied = sequence.saturating_sub(1);
+        let (sequence_min, sequence_max) = (sequence, sequence);
         TableInfo { sequence_min, sequence_max, applied, ingested, ..self }
     }
 

@@ -11,15 +11,18 @@ use crate::base::guard_keys::GuardKeys;
 use crate::base::key::{FileNumber, KeyspaceId, SEQUENCE_MAX, SequenceNumber};
 use crate::base::limits::{NUMBER_MAX, NUMBER_SHARE_MAX};
 use crate::base::merge::MergeOperators;
+use crate::base::options::KeyspaceOptions;
 use crate::base::planted::{Bug, planted};
 use crate::base::range_deletes::{RangeDelete, RangeDeletes};
 use crate::file::manifest::{self, ManifestWriter};
 use crate::file::name;
 use crate::format::edit::{KeyspaceRecord, LogMark, TimeMark, VersionEdit};
 use crate::format::log::LSN_MAX;
+use crate::format::table_info::TableInfo;
 use crate::mem::budget::{Charge, Use};
 use crate::version::shape::{Rules, Shape};
 use crate::version::table::{Table, TableContext};
+use crate::version::view::Shapes;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -38,6 +41,8 @@ pub struct KeyspaceState {
     pub shape: Arc<Shape>,
     /// Scans have met many deleted entries in a row here, since the database was opened.
     pub is_scanned: bool,
+    /// It is no more: only its number and its name are kept, for the numbers of the others and for errors.
+    pub is_dropped: bool,
     /// Changes since its range deletes were last gone through.
     changes_untidied: usize,
 }
@@ -49,6 +54,7 @@ impl KeyspaceState {
             record,
             shape: Arc::default(),
             is_scanned: false,
+            is_dropped: false,
             changes_untidied: usize::MAX / 2,
         }
     }
@@ -202,19 +208,50 @@ impl VersionSet {
         &self.operators
     }
 
-    /// All keyspaces, by number.
+    /// All keyspaces, by number; those that were dropped, too.
     pub fn keyspaces(&self) -> &[KeyspaceState] {
         &self.keyspaces
     }
 
+    /// A keyspace that was not dropped.
+    pub fn live(&self, id: KeyspaceId) -> Option<&KeyspaceState> {
+        self.keyspaces.get(id.0 as usize).filter(|keyspace| !keyspace.is_dropped)
+    }
+
+    /// What is left of an edit when nothing is said of keyspaces that were dropped, and the tables that would have come into these.
+    pub fn without_dropped(&self, edit: &VersionEdit) -> Option<(VersionEdit, Vec<FileNumber>)> {
+        let is_dropped =
+            |id: &KeyspaceId| self.live(*id).is_none() && (id.0 as usize) < self.keyspaces.len();
+        let is_named = edit.added.iter().any(|(id, ..)| is_dropped(id))
+            || edit.removed.iter().any(|(id, ..)| is_dropped(id))
+            || edit.range_deletes.iter().any(|(id, _)| is_dropped(id))
+            || edit.guards.iter().any(|(id, _)| is_dropped(id));
+        if !is_named {
+            return None;
+        }
+        let mut left = edit.clone();
+        left.added.retain(|(id, ..)| !is_dropped(id));
+        left.removed.retain(|(id, ..)| !is_dropped(id));
+        left.range_deletes.retain(|(id, _)| !is_dropped(id));
+        left.guards.retain(|(id, _)| !is_dropped(id));
+        // A table that is moved was there before, and its keyspace has let go of it already.
+        let is_new =
+            |info: &TableInfo| !edit.removed.iter().any(|(_, _, number)| number.0 == info.table_id);
+        let lost = edit.added.iter().filter(|(id, _, info)| is_dropped(id) && is_new(info));
+        let lost = lost.map(|(_, _, info)| FileNumber(info.table_id)).collect();
+        Some((left, lost))
+    }
+
     /// A keyspace by name.
     pub fn keyspace(&self, name: &str) -> Option<&KeyspaceState> {
-        self.keyspaces.iter().find(|keyspace| keyspace.record.name == name)
+        self.keyspaces.iter().find(|keyspace| !keyspace.is_dropped && keyspace.record.name == name)
     }
 
     /// Shapes by keyspace number, for a view.
-    pub fn shapes(&self) -> Vec<Arc<Shape>> {
-        self.keyspaces.iter().map(|keyspace| Arc::clone(&keyspace.shape)).collect()
+    pub fn shapes(&self) -> Shapes {
+        let shape =
+            |keyspace: &KeyspaceState| (!keyspace.is_dropped).then(|| Arc::clone(&keyspace.shape));
+        self.keyspaces.iter().map(shape).collect()
     }
 
     /// The next file number that the manifest knows to be free.
@@ -301,11 +338,12 @@ impl VersionSet {
         if self.range_forgets.is_empty() {
             writer.append(edit)?;
         } else {
-            let range_forgets = self.range_forgets.clone();
+            let forgets = self.range_forgets.iter().filter(|(id, _)| !edit.dropped.contains(id));
+            let range_forgets = forgets.cloned().collect();
             writer.append(&VersionEdit { range_forgets, ..edit.clone() })?;
             self.range_forgets.clear();
         }
-        if edit.log.is_some() || !edit.keyspaces.is_empty() {
+        if edit.log.is_some() || !edit.keyspaces.is_empty() || !edit.dropped.is_empty() {
             // Before anybody throws away the log that this edit makes superfluous.
             writer.vouch(&self.context.disk, &self.context.directory)?;
         }
@@ -388,10 +426,21 @@ impl VersionSet {
         touched.sort_unstable();
         touched.dedup();
         let mut shapes = Vec::new();
+        let not_to_be = |id: KeyspaceId| {
+            let why = if (id.0 as usize) < count { "it was dropped" } else { "there is none" };
+            wrong(format!("an edit names keyspace {}, but {why}", id.0))
+        };
+        for &id in &edit.dropped {
+            let is_new = edit.keyspaces.iter().any(|record| record.id == id);
+            if id.0 == 0 || self.live(id).is_none() && !is_new {
+                return Err(not_to_be(id));
+            }
+        }
         for id in touched {
             let index = id.0 as usize;
-            if index >= count {
-                return Err(wrong(format!("an edit names keyspace {index}, there are {count}")));
+            let is_dropped = self.keyspaces.get(index).is_some_and(|keyspace| keyspace.is_dropped);
+            if index >= count || is_dropped || edit.dropped.contains(&id) {
+                return Err(not_to_be(id));
             }
             let old = self
                 .keyspaces
@@ -446,6 +495,14 @@ impl VersionSet {
             self.keyspaces.push(state);
         }
         let mut gone = Vec::new();
+        for id in &edit.dropped {
+            let state = &mut self.keyspaces[id.0 as usize];
+            let tables = state.shape.levels().iter().flat_map(|level| level.tables());
+            gone.extend(tables.map(Arc::clone));
+            let record =
+                KeyspaceRecord { options: KeyspaceOptions::default(), ..state.record.clone() };
+            *state = KeyspaceState { is_dropped: true, ..KeyspaceState::new(record) };
+        }
         for (keyspace, level, number) in &edit.removed {
             let moved = edit.added.iter().any(|(_, _, info)| info.table_id == number.0);
             let level = self.keyspaces[keyspace.0 as usize].shape.level(usize::from(*level));
@@ -495,6 +552,9 @@ impl VersionSet {
         };
         for keyspace in &self.keyspaces {
             edit.keyspaces.push(keyspace.record.clone());
+            if keyspace.is_dropped {
+                edit.dropped.push(keyspace.record.id);
+            }
             if !keyspace.shape.guards().keys().is_empty() {
                 edit.guards.push((keyspace.record.id, keyspace.shape.guards().clone()));
             }
@@ -515,7 +575,6 @@ impl VersionSet {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::options::KeyspaceOptions;
     use crate::base::sync::Mutex;
     use crate::io::Disk;
     use crate::io::sim::{Call, LossModel, SimDisk};

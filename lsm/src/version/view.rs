@@ -19,8 +19,11 @@ pub struct View {
     /// Waiting for their flush, newest first.
     pub frozen: Vec<Arc<Generation>>,
     /// Tables by keyspace number.
-    pub shapes: Vec<Arc<Shape>>,
+    pub shapes: Shapes,
 }
+
+/// Shapes by keyspace number; none for a keyspace that was dropped.
+pub type Shapes = Vec<Option<Arc<Shape>>>;
 
 impl View {
     /// The generations, newest first.
@@ -29,10 +32,10 @@ impl View {
         std::iter::once(&self.active).chain(&self.frozen)
     }
 
-    /// The tables of a keyspace.
+    /// The tables of a keyspace; `None` if it was dropped. Then its memtables count for nothing.
     #[inline]
     pub fn shape(&self, keyspace: KeyspaceId) -> Option<&Arc<Shape>> {
-        self.shapes.get(keyspace.0 as usize)
+        self.shapes.get(keyspace.0 as usize)?.as_ref()
     }
 }
 

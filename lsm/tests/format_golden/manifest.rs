@@ -2,7 +2,7 @@
 
 use crate::Entry;
 use crate::bytes::{Walk, crc};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// "Table info": what manifest and properties say of a table.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -72,6 +72,7 @@ pub struct Manifest {
     pub log_epoch: u64,
     pub log_start: u64,
     pub promised: u64,
+    pub dropped: BTreeSet<u64>,
     pub guards: BTreeMap<u64, Vec<Vec<u8>>>,
     pub ranges: Vec<Entry>,
     /// What is forgotten of the ranges before: how many these are, keys, and up to which number.
@@ -181,6 +182,13 @@ fn edit(payload: &[u8], manifest: &mut Manifest) {
                     8 => manifest.ranges.push(range),
                     _ => manifest.forgotten.push((manifest.ranges.len(), range)),
                 }
+            }
+            12 => {
+                let id = item.varint();
+                let is_known = manifest.keyspaces.contains_key(&id);
+                assert!(id > 0 && is_known && manifest.dropped.insert(id), "dropped once");
+                manifest.tables.retain(|_, (of, ..)| *of != id);
+                manifest.ranges.retain(|range| range.keyspace != id);
             }
             11 => {
                 let keyspace = item.varint();

@@ -108,6 +108,9 @@ fn make_plan(database: &Database, evidence: &Evidence) -> Result<Plan, Failure> 
         for keyspace in &base.state.keyspaces {
             let ranges = keyspace.ranges.ranges().map(|range| (keyspace.record.id, range));
             edit.range_deletes.extend(ranges);
+            if keyspace.is_dropped {
+                edit.dropped.push(keyspace.record.id);
+            }
             if !keyspace.guards.keys().is_empty() {
                 edit.guards.push((keyspace.record.id, keyspace.guards.clone()));
             }

@@ -247,7 +247,7 @@ fn replace_table(
     }
     let mut edit =
         VersionEdit { added: vec![(KeyspaceId(0), 1, writer.finish()?)], ..Default::default() };
-    for (level, tables) in set.shapes()[0].levels().iter().enumerate() {
+    for (level, tables) in set.keyspaces()[0].shape.levels().iter().enumerate() {
         let numbers = tables.tables().iter().map(|table| table.number());
         edit.removed.extend(numbers.map(|number| (KeyspaceId(0), level as u8, number)));
     }
