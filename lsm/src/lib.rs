@@ -21,7 +21,7 @@
 //!
 //! | want | see |
 //! | --- | --- |
-//! | open, close, make keyspaces | [`Db`], [`Options`], [`KeyspaceOptions`] |
+//! | open (to write, or read-only), close, make and drop keyspaces | [`Db`], [`Options`], [`KeyspaceOptions`] |
 //! | put, get, delete, delete a range | [`Db`] for the default keyspace, [`Keyspace`] for any |
 //! | add to a value without reading it | [`Keyspace::merge`], [`MergeOperator`], [`Counter`] |
 //! | several writes or none | [`WriteBatch`], [`Db::write`] |

@@ -102,6 +102,9 @@ impl Disk for WatchedDisk {
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
         self.inner.lock(path)
     }
+    fn lock_shared(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
+        self.inner.lock_shared(path)
+    }
 
     fn map_shared(&self, path: &Path, length: usize) -> io::Result<Box<dyn SharedMap>> {
         self.inner.map_shared(path, length)

@@ -17,7 +17,7 @@ pub(crate) fn run(arguments: &Scan, json: bool, out: &mut dyn Write) -> Result<V
     options.create_if_missing = false;
     // Small: the memtables take nothing, and what is read is read once.
     options.memory_limit = 64 << 20;
-    let db = Db::open(&arguments.directory, options)?;
+    let db = Db::open_read_only(&arguments.directory, options)?;
     let keyspace = match db.keyspace(&arguments.keyspace) {
         Err(Error::KeyspaceNotFound { name }) => {
             let there = db.keyspace_names().join(", ");

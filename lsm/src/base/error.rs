@@ -148,6 +148,9 @@ pub enum Error {
         /// What it says.
         detail: String,
     },
+    /// The database was opened by [`Db::open_read_only`](crate::Db::open_read_only). Nothing was written.
+    #[error("the database was opened read-only; open it with Db::open to write")]
+    ReadOnly,
     /// The database was closed.
     #[error("the database is closed; open it again")]
     Closed,

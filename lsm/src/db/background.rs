@@ -430,7 +430,8 @@ impl Engine {
     pub(crate) fn next_plan(&self) -> Option<Plan> {
         let versions = self.versions.lock();
         let mut state = self.schedule.state.lock();
-        if state.exclusive > 0 || state.closing || self.health.is_poisoned() {
+        let takes_work = !self.health.is_poisoned() && !self.health.is_read_only();
+        if state.exclusive > 0 || state.closing || !takes_work {
             return None;
         }
         let oldest = self.snapshots.oldest();

@@ -14,7 +14,7 @@ use crate::db::get_future::GetFuture;
 use crate::db::health_report::HealthReport;
 use crate::db::histograms::{Latencies, Timed};
 use crate::db::keyspace::{Keyspace, ReadOptions, WriteOptions};
-use crate::db::open;
+use crate::db::open::{self, Purpose};
 use crate::db::snapshot::Snapshot;
 use crate::db::stats::Stats;
 use crate::format::edit::{KeyspaceRecord, VersionEdit};
@@ -76,8 +76,57 @@ impl Db {
         path: impl AsRef<Path>,
         options: Options,
     ) -> Result<Db> {
-        let engine = open::open(environment, path.as_ref(), options)?;
+        Db::open_for(Purpose::Write, environment, path.as_ref(), options)
+    }
+
+    fn open_for(
+        purpose: Purpose,
+        environment: Environment,
+        path: &Path,
+        options: Options,
+    ) -> Result<Db> {
+        let engine = open::open(environment, path, options, purpose)?;
         Ok(Db { default: Keyspace { handle: Arc::new(Handle { engine }), id: KeyspaceId(0) } })
+    }
+
+    /// Opens the database in `path` to read it, without changing a byte or making a file: also from a directory that may not be written to. Any number may have
+    /// it open so at once, while nobody has it open for writing.
+    ///
+    /// What the log holds is read into memory. Everything that writes (also a flush, a compaction, a checkpoint) answers [`Error::ReadOnly`]; exports are
+    /// possible. Nothing expires meanwhile. No background thread runs but that of a listener.
+    ///
+    /// # Errors
+    /// As [`Db::open`]; [`Error::NotADatabase`] where there is none; [`Error::Locked`] while somebody has it open for writing;
+    /// [`Error::InvalidOption`] if `memory_limit` does not hold what is in the log.
+    ///
+    /// ```
+    /// use treering_lsm::{Db, Error, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path();
+    /// let db = Db::open(path, Options::default())?;
+    /// db.put(b"oak", b"600 years")?;
+    /// db.close()?;
+    /// let (db, other) = (Db::open_read_only(path, Options::default())?, Db::open_read_only(path, Options::default())?);
+    /// assert_eq!(db.get(b"oak")?, other.get(b"oak")?);
+    /// assert!(matches!(db.put(b"yew", b"2000 years"), Err(Error::ReadOnly)));
+    /// assert!(matches!(Db::open(path, Options::default()), Err(Error::Locked { .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn open_read_only(path: impl AsRef<Path>, options: Options) -> Result<Db> {
+        let environment = Environment::system(options.io)?;
+        Db::open_read_only_in(environment, path, options)
+    }
+
+    /// As [`Db::open_read_only`], in a world of the caller's choice.
+    ///
+    /// # Errors
+    /// As `open_read_only`.
+    pub fn open_read_only_in(
+        environment: Environment,
+        path: impl AsRef<Path>,
+        options: Options,
+    ) -> Result<Db> {
+        Db::open_for(Purpose::Read, environment, path.as_ref(), options)
     }
 
     /// Removes the files of the database in `path`; the empty directory stays.

@@ -5,6 +5,7 @@
 //!   ballast file is given up so that flush, compaction and manifest can go on.
 //! - *Poisoned*: the WAL or the manifest failed. Writes are refused until the database is reopened, because what the
 //!   device holds is no longer known. Reads go on.
+//! - *Read-only*: it was opened so and stays so until it is closed.
 //! - *Closed*: everything is refused.
 
 use crate::base::error::{Error, Result};
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const HEALTHY: u8 = 0;
+const READ_ONLY: u8 = 4;
 const NO_SPACE: u8 = 1;
 const POISONED: u8 = 2;
 const CLOSED: u8 = 3;
@@ -28,6 +30,15 @@ pub(crate) struct Health {
 }
 
 impl Health {
+    /// Of a database that takes no writes.
+    pub(crate) fn read_only() -> Health {
+        Health { state: AtomicU8::new(READ_ONLY), ..Health::default() }
+    }
+
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.state.load(Ordering::Acquire) == READ_ONLY
+    }
+
     /// `Ok` if writes are taken; one relaxed load.
     #[inline]
     pub(crate) fn check(&self) -> Result<()> {
@@ -42,6 +53,7 @@ impl Health {
     fn refusal(&self, state: u8) -> Error {
         match state {
             CLOSED => Error::Closed,
+            READ_ONLY => Error::ReadOnly,
             NO_SPACE => Error::NoSpace { path: self.full_path.lock().clone() },
             _ => match &*self.cause.lock() {
                 Some(cause) => Error::Poisoned { cause: Arc::clone(cause) },

@@ -16,6 +16,8 @@ use std::path::PathBuf;
 pub enum HealthState {
     /// Reads and writes at full speed.
     Healthy,
+    /// Opened by [`Db::open_read_only`](crate::Db::open_read_only): reads are answered, writes are not taken.
+    ReadOnly,
     /// It works, but not as it should: at least one reason, the gravest first.
     Degraded {
         /// Why.
@@ -77,6 +79,7 @@ impl HealthReport {
     pub fn takes_writes(&self) -> bool {
         match &self.state {
             HealthState::Healthy => true,
+            HealthState::ReadOnly => false,
             HealthState::Degraded { reasons } => {
                 !reasons.iter().any(|reason| matches!(reason, Degradation::DiskFull { .. }))
             }
@@ -105,6 +108,7 @@ impl Engine {
         match self.check_writable() {
             Ok(()) => {}
             Err(Error::Closed) => return HealthState::Closed,
+            Err(Error::ReadOnly) => return HealthState::ReadOnly,
             Err(Error::NoSpace { path }) => reasons.push(Degradation::DiskFull { path }),
             Err(error) => return HealthState::Poisoned { error },
         }
@@ -129,6 +133,7 @@ impl fmt::Display for HealthReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.state {
             HealthState::Healthy => write!(f, "healthy")?,
+            HealthState::ReadOnly => write!(f, "read-only")?,
             HealthState::Poisoned { error } => write!(f, "poisoned: {error}")?,
             HealthState::Closed => write!(f, "closed")?,
             HealthState::Degraded { reasons } => {

@@ -66,6 +66,9 @@ impl Engine {
 
     /// Waits until no compaction is due or running.
     pub(crate) fn wait_for_compactions(&self) -> Result<()> {
+        if self.health.is_read_only() {
+            return Ok(());
+        }
         if self.is_manual() {
             while self.step()? {}
             return Ok(());
@@ -174,6 +177,7 @@ impl Engine {
             return result.clone();
         }
         let _span = span!("close", directory = %self.directory.display());
+        let is_read_only = self.health.is_read_only();
         {
             // No commit is under way when the state changes.
             let _commit = self.commit.lock();
@@ -188,6 +192,8 @@ impl Engine {
         // Asked last, for a thread may have panicked while it ended. What is not durable of a poisoned database will not become
         // so, and the device is let alone.
         let result = match self.health.failure() {
+            // A log of its own in memory, and a manifest that is somebody else's.
+            None if is_read_only => Ok(()),
             None => self.close_log(),
             Some(error) => {
                 self.wal.abandon();

@@ -9,14 +9,16 @@
 //! 1. Until the new manifest is in force nothing that was there is changed or removed, so a crash or an error at any point leaves the
 //!    database as it was, and opening it again gives the same contents.
 //! 2. Nothing of the old log is needed afterwards: bytes of an earlier epoch can never be taken for new ones.
-//! 3. A full disk is met with the reserve file first. If that does not do, the answer is `NoSpace`, and nothing that was made is left.
+//! 3. Opening read-only changes no byte and makes no file: what the log holds stays in memtables, which nobody flushes.
+//! 4. A full disk is met with the reserve file first. If that does not do, the answer is `NoSpace`, and nothing that was made is left.
 
+use crate::base::clock::Clock;
 use crate::base::compaction_filter::CompactionFilters;
 use crate::base::error::{Error, Result};
 use crate::base::key::{FileNumber, KeyspaceId, SEQUENCE_MAX, SequenceNumber};
 use crate::base::limits::{NUMBER_MAX, NUMBER_SHARE_MAX};
 use crate::base::merge::MergeOperators;
-use crate::base::options::{IoChoice, MEMTABLE_COUNT_MAX, Options};
+use crate::base::options::{IoChoice, MEMTABLE_COUNT_MAX, Options, WRITE_BUFFER_BYTES_MIN};
 use crate::base::planted::{Bug, planted};
 use crate::base::sync::Mutex;
 use crate::base::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -37,6 +39,7 @@ use crate::file::wal::{self, LogStart, Recovered, Wal, WalOptions};
 use crate::format::batch::BatchReader;
 use crate::format::edit::{KeyspaceRecord, LogMark, VersionEdit};
 use crate::format::log::LSN_MAX;
+use crate::io::sim::SimDisk;
 use crate::io::{Disk, Lock};
 use crate::job::counters::Counters;
 use crate::job::flush::{Flushed, flush};
@@ -61,11 +64,21 @@ const ALLOCATOR_SHARE: u64 = 32;
 /// Name of the keyspace that every database has.
 const DEFAULT_KEYSPACE: &str = "default";
 
+/// What somebody opens a database for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Purpose {
+    /// To read and write.
+    Write,
+    /// To read, without changing a byte of it.
+    Read,
+}
+
 /// Opens or makes a database.
 pub(crate) fn open(
     mut environment: Environment,
     directory: &Path,
     options: Options,
+    purpose: Purpose,
 ) -> Result<Arc<Engine>> {
     options.validate()?;
     let operators = MergeOperators::with(&options.merge_operators)?;
@@ -77,8 +90,12 @@ pub(crate) fn open(
     let disk = Arc::clone(&environment.disk);
     let found = look(&disk, directory)?;
     match found {
-        Found::Database if options.error_if_exists => {
+        Found::Database if options.error_if_exists && purpose == Purpose::Write => {
             let detail = "a database is there already and error_if_exists is set".to_owned();
+            return Err(Error::NotADatabase { path: directory.to_owned(), detail });
+        }
+        Found::Nothing if purpose == Purpose::Read => {
+            let detail = "there is none, and opening read-only makes none".to_owned();
             return Err(Error::NotADatabase { path: directory.to_owned(), detail });
         }
         Found::Nothing if !options.create_if_missing => {
@@ -94,7 +111,10 @@ pub(crate) fn open(
         }
         Found::Database => {}
     }
-    let lock = lock(&disk, directory)?;
+    let lock = match purpose {
+        Purpose::Write => Some(lock(&disk, directory)?),
+        Purpose::Read => lock_shared(&disk, directory)?,
+    };
     let budget = MemoryBudget::new(options.memory_limit);
     let tables = Arc::new(TableContext {
         disk: Arc::clone(&disk),
@@ -129,24 +149,30 @@ pub(crate) fn open(
         closing: AtomicBool::new(false),
     };
     let write_buffer = options.write_buffer_bytes() as usize;
-    let bring_up = |versions: &mut VersionSet| {
-        put_log_into_tables(&jobs, &arenas, write_buffer, versions, is_new)
-            .inspect_err(|error| remove_attempt(error, &disk, directory, highest))
+    let Started { wal, ring_bytes, epoch, sequence, records, frozen } = if purpose == Purpose::Read
+    {
+        read_log(&jobs, &arenas, &options, &versions, &environment.clock)?
+    } else {
+        let bring_up = |versions: &mut VersionSet| {
+            put_log_into_tables(&jobs, &arenas, write_buffer, versions, is_new)
+                .inspect_err(|error| remove_attempt(error, &disk, directory, highest))
+        };
+        let InForce { manifest, start, sequence, slots, records } = match bring_up(&mut versions) {
+            Err(error @ Error::NoSpace { .. }) => {
+                // The reserve is there for this.
+                disk.remove(&directory.join(name::BALLAST)).map_err(|_there_is_none| error)?;
+                bring_up(&mut versions)?
+            }
+            other => other?,
+        };
+        let clock = Arc::clone(&environment.clock);
+        let wal_options = WalOptions::for_write_buffer(options.write_buffer_bytes(), clock);
+        let ring_bytes = wal_options.ring_bytes;
+        // First, so that an opening that fails after this leaves no more files than it found.
+        remove_strays(&disk, directory, &versions, manifest)?;
+        let wal = Wal::create(&disk, directory, wal_options, start, &slots)?;
+        Started { wal, ring_bytes, epoch: start.epoch, sequence, records, frozen: Vec::new() }
     };
-    let InForce { manifest, start, sequence, slots, records } = match bring_up(&mut versions) {
-        Err(error @ Error::NoSpace { .. }) => {
-            // The reserve is there for this.
-            disk.remove(&directory.join(name::BALLAST)).map_err(|_there_is_none| error)?;
-            bring_up(&mut versions)?
-        }
-        other => other?,
-    };
-    let clock = Arc::clone(&environment.clock);
-    let wal_options = WalOptions::for_write_buffer(options.write_buffer_bytes(), clock);
-    let ring_bytes = wal_options.ring_bytes;
-    // First, so that an opening that fails after this leaves no more files than it found.
-    remove_strays(&disk, directory, &versions, manifest)?;
-    let wal = Wal::create(&disk, directory, wal_options, start, &slots)?;
 
     // What the log has added.
     versions.tidy_ranges(&[]);
@@ -158,11 +184,14 @@ pub(crate) fn open(
     let dropped = dropped.map(|keyspace| keyspace.record.id).collect();
     let prefixes = vec![Vec::new(); versions.keyspaces().len()];
     let active = Arc::new(Generation::new(
-        1,
-        arenas.take(options.write_buffer_bytes() as usize)?,
+        frozen.len() as u64 + 1,
+        arenas.take(match purpose {
+            Purpose::Write => write_buffer,
+            Purpose::Read => WRITE_BUFFER_BYTES_MIN as usize,
+        })?,
         &prefixes,
     ));
-    let view = View { active: Arc::clone(&active), frozen: Vec::new(), shapes: versions.shapes() };
+    let view = View { active: Arc::clone(&active), frozen, shapes: versions.shapes() };
     let engine = Arc::new(Engine {
         identity: Arc::default(),
         directory: directory.to_owned(),
@@ -180,7 +209,7 @@ pub(crate) fn open(
         jobs,
         budget,
         arenas,
-        epoch: start.epoch,
+        epoch,
         wal,
         commit: Mutex::new(Commit { sequence, active, active_since: sequence, dropped }),
         current: Current::new(view, sequence),
@@ -191,26 +220,70 @@ pub(crate) fn open(
         pacer: Pacer::default(),
         counters: Counters::default(),
         writes: WriteCounters::default(),
-        health: Health::default(),
+        health: match purpose {
+            Purpose::Write => Health::default(),
+            Purpose::Read => Health::read_only(),
+        },
         events,
         histograms,
         pool: Pool::default(),
         reactor: Reactor::new(),
-        lock: Mutex::new(Some(lock)),
+        lock: Mutex::new(lock),
         close_result: OnceLock::new(),
     });
     engine.tell_opened(is_new, records, began);
-    engine.make_ballast();
-    engine.update_pace(&engine.versions.lock());
-    if !engine.is_manual()
-        && let Err(error) = engine.start_threads()
-    {
+    if purpose == Purpose::Write {
+        engine.make_ballast();
+        engine.update_pace(&engine.versions.lock());
+    }
+    let started = match purpose {
+        _ if engine.is_manual() => Ok(()),
+        Purpose::Write => engine.start_threads(),
+        Purpose::Read => engine.events.start(),
+    };
+    if let Err(error) = started {
         // Those that did start hold the engine, and with it the lock.
         let _the_first_error_counts = engine.close();
         return Err(error);
     }
     engine.events.tell();
     Ok(engine)
+}
+
+/// What a running engine begins with.
+struct Started {
+    wal: Wal,
+    ring_bytes: u64,
+    epoch: u64,
+    sequence: SequenceNumber,
+    /// Commits that the log held.
+    records: u64,
+    /// What the log held, where it was not written to tables; newest first.
+    frozen: Vec<Arc<Generation>>,
+}
+
+/// Reads the log into memtables that stay, and changes nothing. The engine's own log, which nobody will write to, is in memory.
+fn read_log(
+    jobs: &JobContext,
+    arenas: &Arc<ArenaPool>,
+    options: &Options,
+    versions: &VersionSet,
+    clock: &Arc<dyn Clock>,
+) -> Result<Started> {
+    let mut replay = Replay::new(jobs, arenas, options.write_buffer_bytes() as usize, versions);
+    replay.kept_bytes_max = Some(options.memory_limit);
+    let LogMark { epoch, lsn } = versions.log();
+    let apply = &mut |sequence, count, batch: &[u8]| replay.apply(sequence, count, batch);
+    let start = LogStart { epoch, lsn };
+    wal::recover(&jobs.disk, &jobs.directory, start, versions.promised(), apply)?;
+    let (records, last) = (replay.records, replay.last_sequence);
+    let frozen = replay.kept()?;
+    let scratch: Arc<dyn Disk> = Arc::new(SimDisk::new(0));
+    let wal_options = WalOptions::for_write_buffer(WRITE_BUFFER_BYTES_MIN, Arc::clone(clock));
+    let (ring_bytes, place) = (wal_options.ring_bytes, Path::new("/"));
+    let wal = Wal::create(&scratch, place, wal_options, LogStart { epoch: 1, lsn: 0 }, &[])?;
+    let sequence = last.max(versions.last_sequence());
+    Ok(Started { wal, ring_bytes, epoch, sequence, records, frozen })
 }
 
 /// Where the database stands once the new manifest is in force.
@@ -328,6 +401,19 @@ fn lock(disk: &Arc<dyn Disk>, directory: &Path) -> Result<Box<dyn Lock>> {
     })
 }
 
+/// The lock of a reader. A database that nobody has ever opened (a checkpoint) has no lock file, and none is made.
+fn lock_shared(disk: &Arc<dyn Disk>, directory: &Path) -> Result<Option<Box<dyn Lock>>> {
+    let path = directory.join(name::LOCK);
+    match disk.lock_shared(&path) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+            Err(Error::Locked { path: directory.to_owned() })
+        }
+        Err(error) => Err(Error::io("lock", &path, error)),
+    }
+}
+
 /// The largest file number in use, so that a stray of a crash is never overwritten.
 fn highest_number(disk: &Arc<dyn Disk>, directory: &Path) -> Result<u64> {
     let names = disk.list(directory).map_err(|e| Error::io("list", directory, e))?;
@@ -404,6 +490,9 @@ struct Replay<'a> {
     memtable_bytes: usize,
     keyspaces: Vec<KeyspaceState>,
     generation: Option<Generation>,
+    /// Full generations are kept, up to so many bytes, instead of being written to tables.
+    kept_bytes_max: Option<u64>,
+    kept: Vec<Arc<Generation>>,
     edit: VersionEdit,
     last_sequence: SequenceNumber,
     records: u64,
@@ -424,6 +513,8 @@ impl<'a> Replay<'a> {
             memtable_bytes,
             keyspaces,
             generation: None,
+            kept_bytes_max: None,
+            kept: Vec::new(),
             edit,
             last_sequence: 0,
             records: 0,
@@ -443,7 +534,8 @@ impl<'a> Replay<'a> {
                 let arena =
                     self.arenas.take(self.memtable_bytes.max(cost + Memtable::cost(0, 0)))?;
                 let prefixes = vec![Vec::new(); self.keyspaces.len()];
-                self.generation.insert(Generation::new(0, arena, &prefixes))
+                let number = self.kept.len() as u64 + 1;
+                self.generation.insert(Generation::new(number, arena, &prefixes))
             }
         };
         // Nobody reads yet, so ranges inside one another need not be told apart.
@@ -477,6 +569,17 @@ impl<'a> Replay<'a> {
 
     fn flush(&mut self) -> Result<()> {
         let Some(generation) = self.generation.take() else { return Ok(()) };
+        if let Some(bytes_max) = self.kept_bytes_max {
+            self.kept.push(Arc::new(generation));
+            let bytes: u64 = self.kept.iter().map(|kept| kept.used() as u64).sum();
+            if bytes > bytes_max {
+                let detail = format!(
+                    "{bytes_max} bytes do not hold what is in the log and not in tables; give more, or open the database once for writing"
+                );
+                return Err(Error::invalid_option("memory_limit", detail));
+            }
+            return Ok(());
+        }
         for (id, memtable) in generation.memtables().filter(|(_, memtable)| !memtable.is_empty()) {
             let keyspace = &self.keyspaces[id.0 as usize];
             if keyspace.is_dropped {
@@ -489,6 +592,13 @@ impl<'a> Replay<'a> {
             self.edit.added.extend(tables.into_iter().map(|info| (id, 0, info)));
         }
         Ok(())
+    }
+
+    /// The generations that were kept, newest first.
+    fn kept(mut self) -> Result<Vec<Arc<Generation>>> {
+        self.flush()?;
+        self.kept.reverse();
+        Ok(self.kept)
     }
 
     /// Writes the rest out; the edit names all tables made. Tables of a replay that fails are strays.

@@ -86,6 +86,9 @@ pub trait Disk: Send + Sync + Debug {
     fn sync_directory(&self, path: &Path) -> io::Result<()>;
     /// Takes the exclusive lock on a lock file, making the file if needed. `WouldBlock` if somebody has it. Released on drop.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>>;
+    /// Takes the shared lock on a lock file, which must be there: as many as like may have it, while nobody has the exclusive one. Changes nothing.
+    /// `WouldBlock` if somebody has the exclusive one.
+    fn lock_shared(&self, path: &Path) -> io::Result<Box<dyn Lock>>;
     /// Maps `length` bytes of a file shared, making the file and filling it with written zeros (no holes) where it is shorter.
     /// Stores into the map survive the death of the process. `Unsupported` where the file system has no shared maps.
     fn map_shared(&self, path: &Path, length: usize) -> io::Result<Box<dyn SharedMap>>;

@@ -220,6 +220,10 @@ impl Disk for FaultDisk {
         self.named(Call::Lock, path, |disk| disk.lock(path))
     }
 
+    fn lock_shared(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
+        self.named(Call::Lock, path, |disk| disk.lock_shared(path))
+    }
+
     fn map_shared(&self, path: &Path, length: usize) -> io::Result<Box<dyn SharedMap>> {
         self.named(Call::Map, path, |disk| disk.map_shared(path, length))
     }

@@ -130,15 +130,11 @@ impl Disk for PosixDisk {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
-        let file = file::open_for_update(path)?;
-        retry(|| {
-            // SAFETY: a plain system call on a descriptor that we own.
-            match unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } {
-                0 => Ok(()),
-                _ => Err(io::Error::last_os_error()),
-            }
-        })?;
-        Ok(Box::new(PosixLock { file }))
+        PosixLock::take(file::open_for_update(path)?, libc::LOCK_EX)
+    }
+
+    fn lock_shared(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
+        PosixLock::take(retry(|| std::fs::File::open(path))?, libc::LOCK_SH)
     }
 
     fn map_shared(&self, path: &Path, length: usize) -> io::Result<Box<dyn SharedMap>> {
@@ -167,6 +163,19 @@ impl Disk for PosixDisk {
 #[derive(Debug)]
 struct PosixLock {
     file: std::fs::File,
+}
+
+impl PosixLock {
+    fn take(file: std::fs::File, kind: i32) -> io::Result<Box<dyn Lock>> {
+        retry(|| {
+            // SAFETY: a plain system call on a descriptor that we own.
+            match unsafe { libc::flock(file.as_raw_fd(), kind | libc::LOCK_NB) } {
+                0 => Ok(()),
+                _ => Err(io::Error::last_os_error()),
+            }
+        })?;
+        Ok(Box::new(PosixLock { file }))
+    }
 }
 
 impl Lock for PosixLock {}

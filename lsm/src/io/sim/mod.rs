@@ -285,8 +285,23 @@ impl Disk for SimDisk {
                 Some(file) => file,
                 None => state.create_file(&path),
             };
-            if !state.locks.insert(file) {
+            if state.locks.contains_key(&file) {
                 return Err(errno(libc::EWOULDBLOCK));
+            }
+            state.locks.insert(file, 0);
+            Ok(file)
+        })?;
+        Ok(Box::new(SimLock { state: self.state.clone(), file }))
+    }
+
+    fn lock_shared(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
+        let path = normal(path);
+        let file = self.named(Call::Lock, &path, |state| {
+            let file = state.find(&path)?;
+            let held = state.locks.entry(file).or_insert(1);
+            match *held {
+                0 => return Err(errno(libc::EWOULDBLOCK)),
+                _ => *held += 1,
             }
             Ok(file)
         })?;
@@ -327,8 +342,14 @@ impl Lock for SimLock {}
 impl Drop for SimLock {
     fn drop(&mut self) {
         let mut state = self.state.lock();
-        state.locks.remove(&self.file);
-        state.let_go(self.file);
+        // A shared lock is counted from 2 on: the first one has put 1 there for itself.
+        match state.locks.get_mut(&self.file) {
+            Some(held) if *held > 2 => *held -= 1,
+            _ => {
+                state.locks.remove(&self.file);
+                state.let_go(self.file);
+            }
+        }
     }
 }
 

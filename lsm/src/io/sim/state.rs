@@ -5,7 +5,7 @@ use super::map::MapMemory;
 use super::names::{FileId, NameChange, Names};
 use crate::base::random::Random;
 use crate::io::fault::{Call, Fault, FaultKind, Faults, Target};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -49,7 +49,8 @@ pub(super) struct State {
     /// Changes of names that are not durable, with their numbers.
     pub(super) name_changes: Vec<(u64, NameChange)>,
     pub(super) inodes: BTreeMap<FileId, Inode>,
-    pub(super) locks: BTreeSet<FileId>,
+    /// Held lock files, with how often: 0 for one that is held exclusively.
+    pub(super) locks: BTreeMap<FileId, u64>,
     pub(super) free: Option<u64>,
     pub(super) random: Random,
     pub(super) io_count: u64,
@@ -70,7 +71,7 @@ impl State {
             durable_names: Names::new(),
             name_changes: Vec::new(),
             inodes: BTreeMap::new(),
-            locks: BTreeSet::new(),
+            locks: BTreeMap::new(),
             free: None,
             random: Random::new(seed),
             io_count: 0,
@@ -194,7 +195,7 @@ impl State {
     pub(super) fn collect(&mut self, file: FileId) {
         let linked = self.names.contains(file);
         let idle = self.inodes.get(&file).is_some_and(|inode| inode.handles == 0);
-        if linked || !idle || self.locks.contains(&file) {
+        if linked || !idle || self.locks.contains_key(&file) {
             return;
         }
         let reachable = self.durable_names.contains(file)
@@ -213,7 +214,7 @@ impl State {
     /// Gives back the space of a file that has no name and that nobody has open. Its bytes stay as long as a power cut may
     /// bring a name back.
     pub(super) fn free_space(&mut self, file: FileId) {
-        if self.names.contains(file) || self.locks.contains(&file) {
+        if self.names.contains(file) || self.locks.contains_key(&file) {
             return;
         }
         if let Some(inode) = self.inodes.get_mut(&file).filter(|i| i.handles == 0 && !i.freed) {

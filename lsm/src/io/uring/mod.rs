@@ -84,6 +84,10 @@ impl Disk for UringDisk {
         self.posix.lock(path)
     }
 
+    fn lock_shared(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
+        self.posix.lock_shared(path)
+    }
+
     fn map_shared(&self, path: &Path, length: usize) -> io::Result<Box<dyn SharedMap>> {
         self.posix.map_shared(path, length)
     }
