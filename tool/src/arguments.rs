@@ -62,8 +62,7 @@ pub(crate) enum Command {
     },
     /// Print the entries of a keyspace, in the order of their keys
     ///
-    /// This opens the database as a program would: it takes the lock, writes what the log holds to tables, and may begin
-    /// to compact. To look without changing anything use `table --entries` and `wal --operations`.
+    /// The database is opened read-only: nothing is changed, and what the log holds is shown too.
     Scan(Scan),
 }
 

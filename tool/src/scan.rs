@@ -1,6 +1,6 @@
 //! `scan`: the entries of a keyspace, through an open database.
 //!
-//! There is no read-only open yet, so this opens it as a program would; the help says what that means.
+//! It is opened read-only: nothing is changed, and what the log holds is read into memory.
 
 use crate::arguments::Scan;
 use crate::database::Database;
@@ -14,9 +14,8 @@ use treering_lsm::{Db, Error, Keyspace, Options, Range, ReadOptions};
 pub(crate) fn run(arguments: &Scan, json: bool, out: &mut dyn Write) -> Result<Verdict, Failure> {
     Database::at(&arguments.directory)?;
     let mut options = Options::default();
-    options.create_if_missing = false;
-    // Small: the memtables take nothing, and what is read is read once.
-    options.memory_limit = 64 << 20;
+    // For the log; of the blocks none is read twice.
+    options.memory_limit = 1 << 30;
     let db = Db::open_read_only(&arguments.directory, options)?;
     let keyspace = match db.keyspace(&arguments.keyspace) {
         Err(Error::KeyspaceNotFound { name }) => {
