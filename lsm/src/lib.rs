@@ -33,6 +33,7 @@
 //! | ranges that are whole tables | [`Keyspace::set_guard_keys`] |
 //! | a stable view | [`Snapshot`] |
 //! | a copy that costs nothing | [`Db::checkpoint`] |
+//! | following what is written | [`Db::changes`], [`ChangeFeed`] |
 //! | a range as files, files as a range | [`Keyspace::export`], [`Keyspace::ingest`], [`SortedFileWriter`] |
 //! | what `Ok` means | [`Durability`] |
 //! | what it is doing | [`Db::stats`] and [`Keyspace::shape`], whose `Display` is made for people |

@@ -5,6 +5,7 @@ use crate::failure::{Failure, Verdict};
 use crate::manifest::Manifest;
 use crate::progress::Progress;
 use crate::report::{self, bytes, count};
+use crate::verify::read_changes;
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -102,6 +103,17 @@ pub(crate) fn check(database: &Database) -> Result<Findings, Failure> {
     check_tables(database, &manifest, &mut findings)?;
     check_log(database, &manifest, &mut findings)?;
     let entries = database.entries()?;
+    for entry in &entries {
+        let Some(FileKind::Changes(first)) = entry.kind else { continue };
+        if first <= manifest.state.changes {
+            match read_changes(database, first) {
+                Err(error @ (Error::Corruption { .. } | Error::NewerFormat { .. })) => {
+                    findings.damage.push(error);
+                }
+                other => drop(other?),
+            }
+        }
+    }
     findings.strays = entries.iter().filter_map(|entry| stray(entry, &manifest)).collect();
     Ok(findings)
 }
@@ -216,6 +228,9 @@ fn stray(entry: &Entry, manifest: &Manifest) -> Option<String> {
         }
         Some(FileKind::Manifest(number)) if number != manifest.number => {
             Some(format!("{name} (not in force; the next open removes it)"))
+        }
+        Some(FileKind::Changes(first)) if first > manifest.state.changes => {
+            Some(format!("{name} (the manifest does not count it; the next open removes it)"))
         }
         Some(FileKind::Temporary) => Some(format!("{name} (half-made; the next open removes it)")),
         None => Some(format!("{name} (not a file of the database; left alone)")),

@@ -197,6 +197,9 @@ fn edit_line(edit: &VersionEdit) -> String {
             ));
         }
     }
+    if let Some(changes) = edit.changes {
+        parts.push(format!("changes kept up to seq {changes}"));
+    }
     for keyspace in &edit.dropped {
         parts.push(format!("drop keyspace {}", keyspace.0));
     }
@@ -264,6 +267,7 @@ fn document(manifest: &Manifest) -> Value {
                     .collect::<Vec<_>>(),
                 "range_deletes": ranges_json(&edit.range_deletes),
                 "range_forgets": ranges_json(&edit.range_forgets),
+                "changes": edit.changes,
                 "dropped": edit.dropped.iter().map(|id| id.0).collect::<Vec<_>>(),
                 "guard_keys": edit.guards.iter()
                     .map(|(keyspace, guards)| json!({

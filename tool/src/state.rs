@@ -34,6 +34,8 @@ pub(crate) struct State {
     pub(crate) last_sequence: u64,
     pub(crate) log: LogMark,
     pub(crate) promised: u64,
+    /// Change files that begin up to here count.
+    pub(crate) changes: u64,
     pub(crate) time_marks: Vec<TimeMark>,
     /// Tables that an edit removed for good.
     pub(crate) removed: BTreeSet<u64>,
@@ -111,6 +113,7 @@ impl State {
         next.last_sequence = next.last_sequence.max(edit.last_sequence.unwrap_or(0));
         next.log = edit.log.unwrap_or(next.log);
         next.promised = next.promised.max(edit.promised.unwrap_or(0));
+        next.changes = next.changes.max(edit.changes.unwrap_or(0));
         *self = next;
         Ok(())
     }

@@ -11,6 +11,7 @@ use serde_json::json;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use treering_lsm::Error;
+use treering_lsm::file::change_file::ChangeReader;
 use treering_lsm::file::manifest::walk as manifest_walk;
 use treering_lsm::file::name::{self, FileKind};
 use treering_lsm::file::wal::LogStart;
@@ -65,6 +66,10 @@ fn verify(file: &Path) -> Result<String, Failure> {
         },
         Some(FileKind::Lock | FileKind::Ballast | FileKind::Notes) => {
             Ok("nobody reads what is in it".to_owned())
+        }
+        Some(FileKind::Changes(first)) => {
+            let (commits, last) = read_changes(&database, first)?;
+            Ok(format!("{}, sequence numbers {first} to {last}", count(commits, "commit")))
         }
         Some(FileKind::Temporary) => Ok("half-made; the next open removes it".to_owned()),
         None => Failure::refused(format!(
@@ -135,4 +140,14 @@ fn verify_segment(database: &Database, slot: u64) -> Result<String, Failure> {
 
 fn invalid_header(path: &Path) -> Failure {
     Error::corruption(path, 0, "the header does not validate: a torn write, or damage").into()
+}
+
+/// Reads a change file to its end; how many commits it holds, and the last sequence number.
+pub(crate) fn read_changes(database: &Database, first: u64) -> Result<(u64, u64), Error> {
+    let mut reader = ChangeReader::open(&database.disk, &database.path, first)?;
+    let (mut commits, last) = (0, reader.last());
+    while reader.next_frame()?.is_some() {
+        commits += 1;
+    }
+    Ok((commits, last))
 }

@@ -225,5 +225,28 @@ fn a_wrong_command_line_is_answered_with_what_is_right() {
         assert!(said.contains(part), "{arguments:?}: {said}");
     }
     assert!(run(0, &["repair", "--help"]).contains("may come back"));
-    assert!(run(0, &["scan", "--help"]).contains("takes the lock"));
+    assert!(run(0, &["scan", "--help"]).contains("read-only"));
+}
+
+#[test]
+fn change_files_are_checked_and_strange_ones_are_named() {
+    let world = World::new(5);
+    let mut options = common::options();
+    options.change_log_bytes = 1 << 20;
+    let db = treering_lsm::Db::open(world.path(), options).unwrap();
+    for number in 0..2000u32 {
+        db.put(&number.to_be_bytes(), &[1; 50]).unwrap();
+    }
+    db.flush().unwrap();
+    db.close().unwrap();
+    let path = world.path();
+    run(0, &["check", text(&path)]);
+    let files = world.files(|name| name.ends_with(".chg"));
+    assert!(run(0, &["verify", text(&files[0])]).contains("commits, sequence numbers 1 to"));
+    let stray = path.join("999999.chg");
+    std::fs::copy(&files[0], &stray).unwrap();
+    assert!(run(0, &["check", text(&path)]).contains("999999.chg (the manifest does not count it"));
+    common::flip(&files[0], 60);
+    run(1, &["verify", text(&files[0])]);
+    assert!(run(1, &["check", text(&path)]).contains(".chg at offset 32"));
 }

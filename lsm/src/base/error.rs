@@ -148,6 +148,16 @@ pub enum Error {
         /// What it says.
         detail: String,
     },
+    /// Changes that somebody wants to follow are not kept (any more). Copy the data anew, from a snapshot or checkpoint, and follow from there.
+    #[error(
+        "changes from sequence number {wanted} on are not to be had, those from {oldest} on are; copy the data anew and follow from there, or keep more (change_log_bytes)"
+    )]
+    ChangesGone {
+        /// The sequence number that is missing.
+        wanted: u64,
+        /// The next one that is there, or will be.
+        oldest: u64,
+    },
     /// The database was opened by [`Db::open_read_only`](crate::Db::open_read_only). Nothing was written.
     #[error("the database was opened read-only; open it with Db::open to write")]
     ReadOnly,

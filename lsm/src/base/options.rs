@@ -90,6 +90,9 @@ pub struct Options {
     /// Filters that compactions ask, each with the name of its keyspace, which need not be there yet. Default none. See
     /// [`CompactionFilter`].
     pub compaction_filters: Vec<(String, Arc<dyn CompactionFilter>)>,
+    /// Keep commits for [`Db::changes`](crate::Db::changes): so many bytes of them in files, beside those of the memtables. Default 0: none, and no feed.
+    /// With it each commit is copied once more in memory (memtables count twice against `memory_limit`), and each flush writes a second file.
+    pub change_log_bytes: u64,
     /// Keep histograms of how long operations take, for [`Db::histograms`](crate::Db::histograms). Default false: then they cost nothing. On,
     /// each get, write and seek pays for two looks at the clock, and they take about 600 KiB beside `memory_limit`.
     pub histograms: bool,
@@ -110,6 +113,7 @@ impl Default for Options {
             direct_io: false,
             merge_operators: Vec::new(),
             compaction_filters: Vec::new(),
+            change_log_bytes: 0,
             histograms: false,
             default_keyspace: KeyspaceOptions::default(),
         }
@@ -139,7 +143,8 @@ impl Options {
 
     /// Bytes of all memtables that may exist at once.
     pub fn memtable_bytes_max(&self) -> u64 {
-        self.write_buffer_bytes() * MEMTABLE_COUNT_MAX
+        let copies = if self.change_log_bytes > 0 { 2 } else { 1 };
+        self.write_buffer_bytes() * MEMTABLE_COUNT_MAX * copies
     }
 
     /// Bytes set aside for `jobs` flushes and compactions at once: hashes of the keys of a table, write buffers, and read

@@ -285,6 +285,14 @@ impl Engine {
             done.push((id, work));
         }
         edit.last_sequence = Some(self.current.visible());
+        let changes = match &self.changes {
+            Some(changes) => {
+                let written = changes.write(frozen.generation.number());
+                written.inspect_err(|_| self.remove_tables(&edit))?
+            }
+            None => None,
+        };
+        edit.changes = changes.map(|(_, kept)| kept.last);
         let late = planted(Bug::LogStartsTooLate);
         let lsn = if late { self.wal.appended_lsn() } else { frozen.lsn };
         edit.log = Some(LogMark { epoch: self.epoch, lsn });
@@ -297,6 +305,9 @@ impl Engine {
         })?;
         for (id, work) in &done {
             self.counters.add(*id, 0, work);
+        }
+        if let Some(log) = &self.changes {
+            log.written(frozen.generation.number(), changes);
         }
         self.wal.release(frozen.lsn);
         Ok(edit)

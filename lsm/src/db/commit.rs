@@ -113,7 +113,9 @@ impl Engine {
     ) -> std::result::Result<(), E> {
         let (bytes, count) = (operations.bytes(), operations.len());
         let cost = batch_cost(bytes, count);
-        if is_large(operations, cost, self.options.write_buffer_bytes()) {
+        // Whoever follows the database is told of batches by the memtables' way only.
+        let is_followed = self.changes.is_some();
+        if !is_followed && is_large(operations, cost, self.options.write_buffer_bytes()) {
             return self.write_large(operations, check);
         }
         let written = |id: &KeyspaceId| {
@@ -168,12 +170,18 @@ impl Engine {
             }
         };
         commit.sequence = last;
+        if let Some(changes) = &self.changes {
+            changes.append(first, count, parts);
+        }
         if planted(Bug::BatchPublishedEarly) {
             self.current.publish(last);
         }
         let applied = apply(&commit.active, first);
         self.current.publish(last);
         drop(commit);
+        if let Some(changes) = &self.changes {
+            changes.tell();
+        }
         applied?;
         self.writes.add(u64::from(count), bytes as u64);
         if self.wal.wants_drain() {
@@ -234,6 +242,7 @@ impl Engine {
     ) -> Result<()> {
         let next = self.new_generation(commit, cost, keyspaces)?;
         let lsn = self.wal.rotate().map_err(|error| self.fail(error))?;
+        self.change_buffer(&next);
         let old = std::mem::replace(&mut commit.active, Arc::clone(&next));
         commit.active_since = commit.sequence;
         self.current.change(|view| {
@@ -257,6 +266,7 @@ impl Engine {
     ) -> Result<()> {
         debug_assert!(commit.active.is_empty());
         let next = self.new_generation(commit, cost, keyspaces)?;
+        self.change_buffer(&next);
         commit.active = Arc::clone(&next);
         commit.active_since = commit.sequence;
         self.current.change(|view| crate::version::view::View { active: next, ..view.clone() });
@@ -278,6 +288,13 @@ impl Engine {
             } else {
                 commit = self.wait_for_flush(commit)?;
             }
+        }
+    }
+
+    /// Has the change log follow a change of the active generation.
+    pub(crate) fn change_buffer(&self, next: &Generation) {
+        if let Some(changes) = &self.changes {
+            changes.freeze(next.number());
         }
     }
 

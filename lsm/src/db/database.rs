@@ -8,6 +8,7 @@ use crate::base::perf::{self, PerfContext};
 use crate::base::slice::PinnedSlice;
 use crate::base::sync::MutexGuard;
 use crate::db::batch::WriteBatch;
+use crate::db::change_feed::ChangeFeed;
 use crate::db::engine::Engine;
 use crate::db::environment::Environment;
 use crate::db::get_future::GetFuture;
@@ -322,6 +323,47 @@ impl Db {
     /// ```
     pub fn checkpoint(&self, directory: impl AsRef<Path>) -> Result<u64> {
         self.engine().checkpoint(directory.as_ref())
+    }
+
+    /// The commits after the sequence number `after`, in their order, each whole and once: to keep something else up to date. For a database that keeps them
+    /// ([`Options::change_log_bytes`](crate::Options::change_log_bytes)); they outlive reopening.
+    ///
+    /// A copy and what has happened since: take a [`snapshot`](Db::snapshot), copy what it sees, and follow from its
+    /// [`sequence`](Snapshot::sequence) on; or begin with that of a [`checkpoint`](Db::checkpoint). A number inside of a batch gives the batch whole. Not
+    /// told are what expires, what a compaction filter changes, and that a keyspace was dropped. Of an ingest it is told which keys it brought.
+    ///
+    /// It yields what readers see. A commit that is not Sync may be taken back by the loss of power, and its number be given out again: whoever must never be
+    /// ahead of the database lets it write with [`Durability::Sync`](crate::Durability::Sync).
+    ///
+    /// # Errors
+    /// [`Error::ChangesGone`] if the next commit after `after` is not kept (any more), or `after` lies ahead: never a silent gap.
+    /// [`Error::InvalidOption`] for a database that keeps none. [`Error::Io`], [`Error::Corruption`] of a change file.
+    ///
+    /// ```
+    /// use treering_lsm::{Change, Db, Options};
+    /// # let directory = tempfile::tempdir()?;
+    /// let mut options = Options::default();
+    /// options.change_log_bytes = 64 << 20;
+    /// let db = Db::open(directory.path(), options)?;
+    /// let before = db.snapshot().sequence();
+    /// db.put(b"oak", b"600 years")?;
+    /// let mut feed = db.changes(before)?;
+    /// let commit = feed.next()?.expect("there is one");
+    /// for change in commit.changes() {
+    ///     assert!(matches!(change?, Change::Put { key: b"oak", value: b"600 years", .. }));
+    /// }
+    /// assert!(feed.next()?.is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn changes(&self, after: u64) -> Result<ChangeFeed> {
+        let engine = self.engine();
+        engine.health.check_open()?;
+        let log = engine.changes.as_ref().ok_or_else(|| {
+            let detail =
+                "this database keeps no changes; open it for writing with some bytes for them";
+            Error::invalid_option("change_log_bytes", detail)
+        })?;
+        ChangeFeed::new(Arc::clone(&self.default.handle), Arc::clone(log), after)
     }
 
     /// A snapshot of all keyspaces as they are now.

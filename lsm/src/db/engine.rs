@@ -8,6 +8,7 @@ use crate::base::key::{KeyspaceId, SequenceNumber};
 use crate::base::options::Options;
 use crate::base::sync::Mutex;
 
+use crate::db::change_log::ChangeLog;
 use crate::db::environment::{Background, Environment};
 use crate::db::events::Events;
 use crate::db::expiry::Expiry;
@@ -68,6 +69,8 @@ pub(crate) struct Engine {
     /// Number of this run's log.
     pub(crate) epoch: u64,
     pub(crate) wal: Wal,
+    /// The commits of the last while, if they are kept.
+    pub(crate) changes: Option<Arc<ChangeLog>>,
     pub(crate) commit: Mutex<Commit>,
     pub(crate) current: Current,
     pub(crate) versions: Mutex<VersionSet>,

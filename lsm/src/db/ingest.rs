@@ -28,6 +28,7 @@ use crate::db::spans::span;
 use crate::file::copy::copy;
 use crate::file::name;
 use crate::file::table_reader::TableReader;
+use crate::format::change::put_ingested;
 use crate::format::edit::VersionEdit;
 use crate::format::table_info::TableInfo;
 use crate::io::OpenMode;
@@ -220,16 +221,42 @@ impl Engine {
         }
         let at = |range: &RangeDelete| RangeDelete { sequence: ranged, ..range.clone() };
         edit.range_deletes.extend(ranges.iter().map(|(id, range)| (*id, at(range))));
-        self.install_under(&mut versions, &edit, |view, shapes| View {
+        let kept = match &self.changes {
+            Some(changes) => {
+                let mut told = Vec::new();
+                for (id, info) in tables {
+                    put_ingested(&mut told, *id, &info.smallest, &info.largest);
+                }
+                let written = changes.write_ingest(sequence, &told);
+                let lost = || changes.append_lost(sequence);
+                Some(written.inspect_err(|_| remove()).inspect_err(|_| lost())?)
+            }
+            None => None,
+        };
+        edit.changes = kept.map(|(_, kept)| kept.last);
+        let installed = self.install_under(&mut versions, &edit, |view, shapes| View {
             active: Arc::clone(&next),
             frozen: view.frozen.clone(),
             shapes,
-        })?;
+        });
+        if let Err(error @ Error::NoSpace { .. }) = installed {
+            // The manifest does not say so: neither may the change log.
+            let path = kept.map(|(first, _)| name::changes(&self.directory, first));
+            remove_all(&*self.environment.disk, path.as_slice());
+            self.changes.iter().for_each(|changes| changes.append_lost(sequence));
+            return Err(error.into());
+        }
+        installed?;
         drop(versions);
+        if let (Some(changes), Some(kept)) = (&self.changes, kept) {
+            changes.ingested(kept);
+        }
+        self.change_buffer(&next);
         commit.active = next;
         commit.active_since = sequence;
         self.current.publish(sequence);
         drop(commit);
+        self.changes.iter().for_each(|changes| changes.tell());
         // There may be compactions to do.
         self.schedule.wake();
         Ok(edit)

@@ -3,6 +3,8 @@
 mod background;
 mod batch;
 mod block_reads;
+mod change_feed;
+mod change_log;
 mod checkpoint;
 mod commit;
 mod conflict;
@@ -39,6 +41,7 @@ mod stats;
 mod transaction;
 
 pub use batch::WriteBatch;
+pub use change_feed::{Change, ChangeFeed, ChangeSet};
 pub use cursor::{Cursor, Range};
 pub use database::Db;
 pub use environment::{Background, Environment};

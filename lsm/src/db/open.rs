@@ -23,6 +23,7 @@ use crate::base::planted::{Bug, planted};
 use crate::base::sync::Mutex;
 use crate::base::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::db::background::job_count;
+use crate::db::change_log::{Buffer, ChangeLog, kept_files};
 use crate::db::commit::{apply_batch, batch_cost};
 use crate::db::engine::{Commit, Engine};
 use crate::db::environment::{Background, Environment};
@@ -37,6 +38,7 @@ use crate::db::stats::WriteCounters;
 use crate::file::name::{self, FileKind};
 use crate::file::wal::{self, LogStart, Recovered, Wal, WalOptions};
 use crate::format::batch::BatchReader;
+use crate::format::change::FrameKind;
 use crate::format::edit::{KeyspaceRecord, LogMark, VersionEdit};
 use crate::format::log::LSN_MAX;
 use crate::io::sim::SimDisk;
@@ -153,9 +155,12 @@ pub(crate) fn open(
     {
         read_log(&jobs, &arenas, &options, &versions, &environment.clock)?
     } else {
+        // Begun by a flush that did not come to its end, before this opening writes its own.
+        let counted = versions.changes();
+        remove_changes_after(&disk, directory, counted)?;
         let bring_up = |versions: &mut VersionSet| {
-            put_log_into_tables(&jobs, &arenas, write_buffer, versions, is_new)
-                .inspect_err(|error| remove_attempt(error, &disk, directory, highest))
+            put_log_into_tables(&jobs, &arenas, &options, versions, is_new)
+                .inspect_err(|error| remove_attempt(error, &disk, directory, highest, counted))
         };
         let InForce { manifest, start, sequence, slots, records } = match bring_up(&mut versions) {
             Err(error @ Error::NoSpace { .. }) => {
@@ -170,6 +175,10 @@ pub(crate) fn open(
         let ring_bytes = wal_options.ring_bytes;
         // First, so that an opening that fails after this leaves no more files than it found.
         remove_strays(&disk, directory, &versions, manifest)?;
+        if options.change_log_bytes == 0 {
+            // The commits of this run will be missing behind them.
+            remove_changes_after(&disk, directory, 0)?;
+        }
         let wal = Wal::create(&disk, directory, wal_options, start, &slots)?;
         Started { wal, ring_bytes, epoch: start.epoch, sequence, records, frozen: Vec::new() }
     };
@@ -191,6 +200,15 @@ pub(crate) fn open(
         })?,
         &prefixes,
     ));
+    let changes = match options.change_log_bytes {
+        bytes_max if bytes_max > 0 && purpose == Purpose::Write => {
+            let firsts = change_files(&disk, directory)?;
+            let files = kept_files(&disk, directory, &firsts, versions.changes())?;
+            let (disk, active) = (Arc::clone(&disk), active.number());
+            Some(Arc::new(ChangeLog::new(disk, directory, bytes_max, files, active)))
+        }
+        _ => None,
+    };
     let view = View { active: Arc::clone(&active), frozen, shapes: versions.shapes() };
     let engine = Arc::new(Engine {
         identity: Arc::default(),
@@ -211,6 +229,7 @@ pub(crate) fn open(
         arenas,
         epoch,
         wal,
+        changes,
         commit: Mutex::new(Commit { sequence, active, active_since: sequence, dropped }),
         current: Current::new(view, sequence),
         versions: Mutex::new(versions),
@@ -302,13 +321,15 @@ struct InForce {
 fn put_log_into_tables(
     jobs: &JobContext,
     arenas: &Arc<ArenaPool>,
-    memtable_bytes: usize,
+    options: &Options,
     versions: &mut VersionSet,
     is_new: bool,
 ) -> Result<InForce> {
     let _span = span!("recovery");
     let (disk, directory) = (&jobs.disk, &jobs.directory);
-    let mut replay = Replay::new(jobs, arenas, memtable_bytes, versions);
+    let mut replay = Replay::new(jobs, arenas, options.write_buffer_bytes() as usize, versions);
+    replay.changes = (options.change_log_bytes > 0).then(Buffer::default);
+    replay.followed = followed(disk, directory, versions, is_new)?;
     let log = versions.log();
     let recovered = if is_new {
         Recovered::default()
@@ -322,7 +343,7 @@ fn put_log_into_tables(
         return Err(Error::corruption(directory, 0, detail));
     }
     let records = replay.records;
-    let mut edit = replay.finish()?;
+    let mut edit = replay.finish(versions.last_sequence())?;
     if planted(Bug::StraysRemovedEarly) {
         remove_strays(disk, directory, versions, FileNumber(0))?;
     }
@@ -341,11 +362,18 @@ fn put_log_into_tables(
 
 /// After a full disk: removes what this opening has made, so that it does not itself hold the space that is missing. No other
 /// error gets an answer: the next open removes the same as strays.
-fn remove_attempt(error: &Error, disk: &Arc<dyn Disk>, directory: &Path, highest: u64) {
+fn remove_attempt(
+    error: &Error,
+    disk: &Arc<dyn Disk>,
+    directory: &Path,
+    highest: u64,
+    changes: SequenceNumber,
+) {
     // NoSpace says that the old manifest is in force; see `ManifestWriter::create`.
     let Error::NoSpace { .. } = error else { return };
     let made = |name: &&String| match name::parse(name) {
         Some(FileKind::Table(number) | FileKind::Manifest(number)) => number.0 > highest,
+        Some(FileKind::Changes(first)) => first > changes,
         Some(FileKind::Temporary) => true,
         _ => false,
     };
@@ -412,6 +440,45 @@ fn lock_shared(disk: &Arc<dyn Disk>, directory: &Path) -> Result<Option<Box<dyn 
         }
         Err(error) => Err(Error::io("lock", &path, error)),
     }
+}
+
+/// The last number that the change log knows of, if it has followed the database until now.
+fn followed(
+    disk: &Arc<dyn Disk>,
+    directory: &Path,
+    versions: &VersionSet,
+    is_new: bool,
+) -> Result<Option<SequenceNumber>> {
+    if is_new {
+        return Ok(Some(0));
+    }
+    let counted = versions.changes();
+    let files = kept_files(disk, directory, &change_files(disk, directory)?, counted)?;
+    Ok(files.values().any(|kept| kept.last == counted).then_some(counted))
+}
+
+/// The sequence numbers with which change files begin, ascending.
+fn change_files(disk: &Arc<dyn Disk>, directory: &Path) -> Result<Vec<SequenceNumber>> {
+    let names = disk.list(directory).map_err(|e| Error::io("list", directory, e))?;
+    let first = |name: &String| match name::parse(name) {
+        Some(FileKind::Changes(first)) => Some(first),
+        _ => None,
+    };
+    let mut firsts: Vec<SequenceNumber> = names.iter().filter_map(first).collect();
+    firsts.sort_unstable();
+    Ok(firsts)
+}
+
+/// Removes the change files that begin after a number.
+fn remove_changes_after(
+    disk: &Arc<dyn Disk>,
+    directory: &Path,
+    counted: SequenceNumber,
+) -> Result<()> {
+    let gone = change_files(disk, directory)?.into_iter().filter(|first| *first > counted);
+    let paths: Vec<PathBuf> = gone.map(|first| name::changes(directory, first)).collect();
+    remove_all(&**disk, &paths);
+    Ok(())
 }
 
 /// The largest file number in use, so that a stray of a crash is never overwritten.
@@ -493,6 +560,10 @@ struct Replay<'a> {
     /// Full generations are kept, up to so many bytes, instead of being written to tables.
     kept_bytes_max: Option<u64>,
     kept: Vec<Arc<Generation>>,
+    /// The commits of the generation, where they are kept.
+    changes: Option<Buffer>,
+    /// The last number that the change log knows of, if it knows all before.
+    followed: Option<SequenceNumber>,
     edit: VersionEdit,
     last_sequence: SequenceNumber,
     records: u64,
@@ -515,6 +586,8 @@ impl<'a> Replay<'a> {
             generation: None,
             kept_bytes_max: None,
             kept: Vec::new(),
+            changes: None,
+            followed: None,
             edit,
             last_sequence: 0,
             records: 0,
@@ -540,6 +613,12 @@ impl<'a> Replay<'a> {
         };
         // Nobody reads yet, so ranges inside one another need not be told apart.
         apply_batch(generation, batch, count, sequence, 0)?;
+        self.follow(sequence);
+        let last = sequence + u64::from(count) - 1;
+        if let Some(changes) = &mut self.changes {
+            changes.push(FrameKind::Batch, sequence, count, &[batch]);
+            self.followed = Some(self.followed.map_or(last, |followed| followed.max(last)));
+        }
         self.last_sequence = self.last_sequence.max(sequence + u64::from(count) - 1);
         self.records += 1;
         Ok(())
@@ -568,7 +647,9 @@ impl<'a> Replay<'a> {
     }
 
     fn flush(&mut self) -> Result<()> {
-        let Some(generation) = self.generation.take() else { return Ok(()) };
+        let generation = self.generation.take();
+        self.write_changes()?;
+        let Some(generation) = generation else { return Ok(()) };
         if let Some(bytes_max) = self.kept_bytes_max {
             self.kept.push(Arc::new(generation));
             let bytes: u64 = self.kept.iter().map(|kept| kept.used() as u64).sum();
@@ -594,6 +675,26 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
+    /// Notes that numbers before `next` belong to no commit, if that is so.
+    fn follow(&mut self, next: SequenceNumber) {
+        if let (Some(changes), Some(followed)) = (&mut self.changes, self.followed)
+            && next > followed + 1
+        {
+            changes.push_lost(followed + 1, next - 1);
+            self.followed = Some(next - 1);
+        }
+    }
+
+    /// As by a flush: durable before the manifest lets the log go.
+    fn write_changes(&mut self) -> Result<()> {
+        if let Some(changes) = self.changes.as_mut().filter(|changes| !changes.is_empty()) {
+            let changes = std::mem::take(changes);
+            changes.write(&self.jobs.disk, &self.jobs.directory)?;
+            self.edit.changes = self.edit.changes.max(changes.last());
+        }
+        Ok(())
+    }
+
     /// The generations that were kept, newest first.
     fn kept(mut self) -> Result<Vec<Arc<Generation>>> {
         self.flush()?;
@@ -602,7 +703,9 @@ impl<'a> Replay<'a> {
     }
 
     /// Writes the rest out; the edit names all tables made. Tables of a replay that fails are strays.
-    fn finish(mut self) -> Result<VersionEdit> {
+    fn finish(mut self, last_sequence: SequenceNumber) -> Result<VersionEdit> {
+        // Given out before the crash, and taken back by it.
+        self.follow(last_sequence + 1);
         self.flush()?;
         self.edit.last_sequence = Some(self.last_sequence);
         Ok(std::mem::take(&mut self.edit))

@@ -140,6 +140,8 @@ pub struct Stats {
     pub compaction_write_bytes: u64,
     /// Compactions.
     pub compaction_count: u64,
+    /// Bytes of the files of the change log.
+    pub change_log_bytes: u64,
     /// Entries that stayed because a compaction filter failed on them.
     pub filter_failures: u64,
     /// Compactions that were done again without their filter, for a snapshot that had been taken meanwhile.
@@ -232,6 +234,7 @@ impl Engine {
             compaction_read_bytes: merges().map(|l| l.read_bytes_upper + l.read_bytes_lower).sum(),
             compaction_write_bytes: merges().map(|level| level.write_bytes).sum(),
             compaction_count: merges().map(|level| level.compactions).sum(),
+            change_log_bytes: self.changes.as_ref().map_or(0, |changes| changes.file_bytes()),
             filter_failures,
             filter_redone,
             stall: paced + stalled,

@@ -6,13 +6,14 @@
 //! MANIFEST-000001   log of version edits
 //! 000012.sst        table with file number 12
 //! 000003.wal        WAL segment, slot 3 (recycled in place)
+//! 000120.chg        change file that begins with sequence number 120
 //! RING              the newest WAL bytes, mapped shared
 //! BALLAST           reserve that is given up when the disk is full
 //! LOG               notes of a program that runs the database (db_bench); the engine lets it be
 //! *.tmp             half-made; removed at open
 //! ```
 
-use crate::base::key::FileNumber;
+use crate::base::key::{FileNumber, SequenceNumber};
 use crate::base::limits::NUMBER_MAX;
 use std::path::{Path, PathBuf};
 
@@ -45,6 +46,8 @@ pub enum FileKind {
     Table(FileNumber),
     /// `n.wal`, a segment slot.
     Wal(u64),
+    /// `n.chg`, which begins with sequence number n.
+    Changes(SequenceNumber),
     /// `LOG`.
     Notes,
     /// Something half-made.
@@ -64,6 +67,11 @@ pub fn manifest(directory: &Path, number: FileNumber) -> PathBuf {
 /// Path of a WAL segment slot.
 pub fn wal(directory: &Path, slot: u64) -> PathBuf {
     directory.join(format!("{slot:06}.wal"))
+}
+
+/// Path of the change file that begins with a sequence number.
+pub fn changes(directory: &Path, first: SequenceNumber) -> PathBuf {
+    directory.join(format!("{first:06}.chg"))
 }
 
 /// What `name` is; `None` for a file that is not ours.
@@ -88,6 +96,9 @@ pub fn parse(name: &str) -> Option<FileKind> {
     }
     if let Some(rest) = name.strip_suffix(".wal") {
         return number(rest).map(FileKind::Wal);
+    }
+    if let Some(rest) = name.strip_suffix(".chg") {
+        return number(rest).map(FileKind::Changes);
     }
     let known = |stem: &str| parse(stem).is_some();
     name.strip_suffix(".tmp").filter(|stem| known(stem)).map(|_| FileKind::Temporary)

@@ -14,6 +14,7 @@
 //! tag 9 time mark             milliseconds since 1970:varint sequence:varint: what was written by then has no larger number
 //! tag 10 range forgotten      as tag 8; range deletes of these keys up to this number are no more
 //! tag 12 keyspace dropped     id:varint: nothing of it is left, and its number is never given out again
+//! tag 13 changes kept         sequence:varint: change files that begin up to this number count
 //! tag 11 guard keys           keyspace:varint key:prefixed ...: all of them, ascending, in the place of those before
 //! ```
 //! Items carry their length so that a tool can show what it does not know; the engine refuses unknown tags, because an
@@ -75,6 +76,8 @@ pub struct VersionEdit {
     pub range_forgets: Vec<(KeyspaceId, RangeDelete)>,
     /// What had been written by then.
     pub time_marks: Vec<TimeMark>,
+    /// Change files that begin up to here count.
+    pub changes: Option<SequenceNumber>,
     /// Keyspaces dropped. They go after `keyspaces`, before all else.
     pub dropped: Vec<KeyspaceId>,
     /// Where the tables of a keyspace are cut from now on.
@@ -102,6 +105,7 @@ const TAG_TIME_MARK: u64 = 9;
 const TAG_RANGE_FORGET: u64 = 10;
 const TAG_GUARDS: u64 = 11;
 const TAG_DROPPED: u64 = 12;
+const TAG_CHANGES: u64 = 13;
 
 impl VersionEdit {
     /// Appends the encoded edit.
@@ -127,6 +131,9 @@ impl VersionEdit {
         }
         if let Some(promised) = self.promised {
             item(TAG_PROMISED, &|out| put_varint(out, promised));
+        }
+        if let Some(changes) = self.changes {
+            item(TAG_CHANGES, &|out| put_varint(out, changes));
         }
         for keyspace in &self.keyspaces {
             item(TAG_KEYSPACE, &|out| {
@@ -216,6 +223,7 @@ impl VersionEdit {
                 let sequence = take_up_to(input, SEQUENCE_MAX)?;
                 self.time_marks.push(TimeMark { millis, sequence });
             }
+            TAG_CHANGES => self.changes = Some(take_up_to(input, SEQUENCE_MAX)?),
             TAG_DROPPED => self.dropped.push(KeyspaceId(take_varint32(input)?)),
             TAG_GUARDS => {
                 let keyspace = KeyspaceId(take_varint32(input)?);
@@ -367,6 +375,7 @@ mod tests {
             removed: vec![(KeyspaceId(0), 6, FileNumber(4))],
             range_forgets: vec![(KeyspaceId(3), range(b"c", b"d", 76))],
             time_marks: vec![TimeMark { millis: 1 << 41, sequence: 5 }],
+            changes: Some(70),
             dropped: vec![KeyspaceId(2)],
             guards: vec![(KeyspaceId(3), GuardKeys::new([&b"x"[..], b"c"]).unwrap())],
             range_deletes: vec![

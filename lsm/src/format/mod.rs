@@ -2,6 +2,7 @@
 
 pub mod batch;
 pub mod block;
+pub mod change;
 pub mod compression;
 pub mod edit;
 pub mod filter;

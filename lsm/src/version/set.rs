@@ -71,6 +71,7 @@ pub struct VersionSet {
     last_sequence: SequenceNumber,
     log: LogMark,
     promised: u64,
+    changes: SequenceNumber,
     /// Oldest first.
     time_marks: Vec<TimeMark>,
     /// What was forgotten since the last edit, for the next.
@@ -103,6 +104,7 @@ impl VersionSet {
             last_sequence: 0,
             log: LogMark::default(),
             promised: 0,
+            changes: 0,
             time_marks: Vec::new(),
             range_forgets: Vec::new(),
             range_charge,
@@ -269,6 +271,11 @@ impl VersionSet {
         self.log
     }
 
+    /// Change files that begin up to here count.
+    pub fn changes(&self) -> SequenceNumber {
+        self.changes
+    }
+
     /// The log was durable up to here when the last edit was written.
     pub fn promised(&self) -> u64 {
         self.promised
@@ -300,6 +307,7 @@ impl VersionSet {
             last_sequence: self.last_sequence,
             log: self.log,
             promised: self.promised,
+            changes: self.changes,
             time_marks: self.time_marks.clone(),
             // The snapshot of the set is without what was forgotten.
             range_forgets: Vec::new(),
@@ -526,6 +534,7 @@ impl VersionSet {
         self.last_sequence = self.last_sequence.max(edit.last_sequence.unwrap_or(0));
         self.log = edit.log.unwrap_or(self.log);
         self.promised = self.promised.max(edit.promised.unwrap_or(0));
+        self.changes = self.changes.max(edit.changes.unwrap_or(0));
         for &mark in &edit.time_marks {
             // In order, also where the clock was set back.
             if self.time_marks.last().is_none_or(|last| last.millis < mark.millis) {
@@ -537,7 +546,7 @@ impl VersionSet {
 
     /// The tables of the set as the first edit of a database that has no log: all that it holds is in them.
     pub fn checkpoint(&self) -> VersionEdit {
-        VersionEdit { promised: None, ..self.snapshot() }
+        VersionEdit { promised: None, changes: None, ..self.snapshot() }
     }
 
     /// The whole set as one edit.
@@ -547,6 +556,7 @@ impl VersionSet {
             last_sequence: Some(self.last_sequence),
             log: Some(self.log),
             promised: Some(self.promised),
+            changes: Some(self.changes).filter(|&changes| changes > 0),
             time_marks: self.time_marks.clone(),
             ..VersionEdit::default()
         };

@@ -183,6 +183,7 @@ fn edit(payload: &[u8], manifest: &mut Manifest) {
                     _ => manifest.forgotten.push((manifest.ranges.len(), range)),
                 }
             }
+            13 => assert!(item.varint() > 0, "changes are kept up to a number"),
             12 => {
                 let id = item.varint();
                 let is_known = manifest.keyspaces.contains_key(&id);

@@ -103,6 +103,7 @@ fn make_plan(database: &Database, evidence: &Evidence) -> Result<Plan, Failure> 
         edit.promised = Some(base.state.promised);
     }
     if let Some(base) = &evidence.base {
+        edit.changes = Some(base.state.changes).filter(|&changes| changes > 0);
         // What has expired is told by time and number, whatever else is lost.
         edit.time_marks = base.state.time_marks.clone();
         for keyspace in &base.state.keyspaces {

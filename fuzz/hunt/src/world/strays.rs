@@ -35,7 +35,7 @@ pub fn check_directory(directory: &Path, stats: &Stats) -> Result<u64, Failure> 
             Some(FileKind::Lock | FileKind::Current | FileKind::Ring | FileKind::Ballast) => {
                 "other"
             }
-            Some(FileKind::Temporary | FileKind::Notes) | None => {
+            Some(FileKind::Temporary | FileKind::Notes | FileKind::Changes(_)) | None => {
                 return Err(format!("{name} was left behind"));
             }
         };
