@@ -88,7 +88,7 @@ impl Setting {
 type Change = (&'static str, fn(&mut Setting));
 
 /// The settings that every list is run under; each differs from the first in one thing, so that a difference names its cause.
-const FIXED: [Change; 38] = [
+const FIXED: [Change; 39] = [
     ("tiny", |_| {}),
     ("default options", |s| s.options = Options::default()),
     ("16 MiB", |s| s.options.memory_limit = 16 << 20),
@@ -118,6 +118,10 @@ const FIXED: [Change; 38] = [
         s.keyspaces(|k| k.filter = FilterPolicy::Standard { bits: 20 })
     }),
     ("direct", |s| s.options.direct_io = true),
+    ("change log", |s| {
+        s.options.change_log_bytes = 256 << 10;
+        s.ends = vec![End::Close, End::Kill];
+    }),
     ("class Sync", |s| s.options.durability = Durability::Sync),
     ("class None", |s| s.options.durability = Durability::None),
     ("no steps", |s| s.steps = 0),
@@ -164,6 +168,7 @@ pub(super) fn draw(chance: &mut Chance) -> Setting {
     options.write_buffer_bytes = Some(16 << 10 << chance.below(6));
     options.memory_limit = 4 << 20 << chance.below(5);
     options.direct_io = chance.one_in(3);
+    options.change_log_bytes = *chance.pick(&[0, 0, 64 << 10]);
     options.default_keyspace = draw_keyspace_options(chance);
     setting.others = draw_keyspace_options(chance);
     let none = Compression::None;

@@ -1,6 +1,6 @@
 //! Row 9: random operations against sorted maps that remember versions.
 //!
-//! One case is one disk and 50,000 operations on it: writes of every class, reads of every kind, old moments held by snapshots,
+//! One case is one disk and 50,000 operations on it: writes of every class and kind (merges, batches larger than a memtable, ingests of files), reads of every kind, old moments held by snapshots,
 //! cursors and pinned values, and now and then a close or a death of the process. Limits are so small that up to seven
 //! levels exist. What was reached on the way (levels that answered, merges, tombstones, versions for snapshots) is noted.
 
@@ -33,7 +33,10 @@ enum Kind {
     Put,
     Delete,
     DeleteRange,
+    Merge,
     Batch,
+    LargeBatch,
+    Ingest,
     Refused,
     Get,
     MultiGet,
@@ -48,15 +51,21 @@ enum Kind {
     CompactRange,
     Compact,
     CreateKeyspace,
+    DropKeyspace,
+    GuardKeys,
+    Checkpoint,
     Reopen,
 }
 
 /// How often each kind is drawn.
-const WEIGHTS: [(Kind, u64); 19] = [
+const WEIGHTS: [(Kind, u64); 25] = [
     (Kind::Put, 34_000),
     (Kind::Delete, 9_000),
     (Kind::DeleteRange, 600),
+    (Kind::Merge, 2_000),
     (Kind::Batch, 2_000),
+    (Kind::LargeBatch, 10),
+    (Kind::Ingest, 60),
     (Kind::Refused, 20),
     (Kind::Get, 40_000),
     (Kind::MultiGet, 1_500),
@@ -71,6 +80,9 @@ const WEIGHTS: [(Kind, u64); 19] = [
     (Kind::CompactRange, 12),
     (Kind::Compact, 3),
     (Kind::CreateKeyspace, 6),
+    (Kind::DropKeyspace, 3),
+    (Kind::GuardKeys, 6),
+    (Kind::Checkpoint, 3),
     (Kind::Reopen, 15),
 ];
 
@@ -107,7 +119,10 @@ impl World {
             Kind::Put => self.put(),
             Kind::Delete => self.delete(),
             Kind::DeleteRange => self.delete_range(),
+            Kind::Merge => self.merge(),
             Kind::Batch => self.batch(),
+            Kind::LargeBatch => self.large_batch(),
+            Kind::Ingest => self.ingest(),
             Kind::Refused => self.refused(),
             Kind::Get => self.get(),
             Kind::MultiGet => self.multi_get(),
@@ -122,6 +137,9 @@ impl World {
             Kind::CompactRange => self.compact_range(),
             Kind::Compact => self.compact(),
             Kind::CreateKeyspace => self.create_keyspace(),
+            Kind::DropKeyspace => self.drop_keyspace(),
+            Kind::GuardKeys => self.guard_keys(),
+            Kind::Checkpoint => self.checkpoint(),
             Kind::Reopen => self.reopen(),
         }
     }

@@ -47,6 +47,18 @@ impl Oracle {
         self.maps.push(BTreeMap::new());
     }
 
+    /// Forgets the last keyspace.
+    pub(super) fn drop_keyspace(&mut self) {
+        self.maps.pop();
+        let left = self.maps.len();
+        self.unlogged.retain(|(at, _)| *at < left);
+    }
+
+    /// True if a death may still take a write to the key.
+    pub(super) fn is_unsure(&self, at: usize, key: &[u8]) -> bool {
+        self.unlogged.contains(&(at, key.to_vec()))
+    }
+
     /// The newest commit.
     pub(super) fn now(&self) -> Time {
         self.now

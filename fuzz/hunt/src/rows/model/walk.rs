@@ -43,6 +43,11 @@ impl Walk {
         Ok(Walk { cursor, at, time, lower, upper, here: None })
     }
 
+    /// Number of the keyspace that it walks over.
+    pub(super) fn keyspace(&self) -> usize {
+        self.at
+    }
+
     /// The moment that it sees.
     pub(super) fn time(&self) -> Time {
         self.time

@@ -5,8 +5,14 @@ use super::oracle::{Entries, Oracle, Time};
 use super::walk::Walk;
 use crate::drive::{Chance, Failure, Tally};
 use crate::world::{Keys, draw_keyspace_options, open};
+use std::path::PathBuf;
+use std::sync::Arc;
+use treering_lsm::io::Disk;
 use treering_lsm::io::sim::SimDisk;
-use treering_lsm::{Db, Error, Keyspace, Options, PinnedSlice, ReadOptions, Snapshot, WriteBatch};
+use treering_lsm::{
+    Db, Environment, Error, Keyspace, KeyspaceOptions, Options, PinnedSlice, ReadOptions, Snapshot,
+    WriteBatch,
+};
 
 /// Keyspaces at most.
 const KEYSPACES_MAX: usize = 5;
@@ -35,7 +41,9 @@ pub(super) struct World {
     /// Scratch for the key of an operation.
     pub(super) key: Vec<u8>,
     pins: Vec<Pin>,
-    disk: SimDisk,
+    pub(super) disk: SimDisk,
+    /// Files that were made to be ingested, and copies.
+    pub(super) files_made: u64,
     db: Option<Db>,
     options: Options,
     /// Work behind the scenes comes once in so many tries.
@@ -50,7 +58,7 @@ impl World {
     /// A new database.
     pub(super) fn new(mut chance: Chance) -> Result<World, Failure> {
         let mut options = Options::default();
-        options.default_keyspace = draw_keyspace_options(&mut chance);
+        options.default_keyspace = appending(&mut chance);
         let mut world = World {
             keys: Keys::new(
                 *chance.pick(&[600, 3_000, 8_000, 16_000]),
@@ -68,6 +76,7 @@ impl World {
             batch: WriteBatch::new(),
             key: Vec::new(),
             pins: Vec::new(),
+            files_made: 0,
             db: None,
             options,
         };
@@ -96,7 +105,7 @@ impl World {
     }
 
     pub(super) fn create_keyspace(&mut self) -> Result<(), Failure> {
-        let options = draw_keyspace_options(&mut self.chance);
+        let options = appending(&mut self.chance);
         if self.keyspaces.len() >= KEYSPACES_MAX {
             return match self.db().create_keyspace(&self.keyspaces[1].name(), options) {
                 Err(Error::KeyspaceExists { .. }) => Ok(()),
@@ -109,6 +118,74 @@ impl World {
         self.oracle.add_keyspace();
         self.coverage.note("keyspaces_made", 1);
         Ok(())
+    }
+
+    /// Drops the last keyspace, unless it is the default one; the next one that is made has its name.
+    pub(super) fn drop_keyspace(&mut self) -> Result<(), Failure> {
+        if self.keyspaces.len() == 1 {
+            return match self.db().drop_keyspace("default") {
+                Err(Error::InvalidOption { .. }) => Ok(()),
+                other => Err(format!("the default keyspace was dropped: {other:?}")),
+            };
+        }
+        let gone = self.keyspaces.pop().expect("there are two");
+        let left = self.keyspaces.len();
+        self.db().drop_keyspace(&gone.name()).map_err(failed)?;
+        for walk in self.walks.extract_if(.., |walk| walk.keyspace() == left) {
+            self.oracle.unpin(walk.time());
+        }
+        self.oracle.drop_keyspace();
+        match (gone.get(b"key"), gone.put(b"key", b"value")) {
+            (Err(Error::KeyspaceDropped { .. }), Err(Error::KeyspaceDropped { .. })) => {}
+            other => return Err(format!("a dropped keyspace answers {other:?}")),
+        }
+        self.coverage.note("keyspaces_dropped", 1);
+        Ok(())
+    }
+
+    /// Says anew where tables are cut.
+    pub(super) fn guard_keys(&mut self) -> Result<(), Failure> {
+        let at = self.which();
+        let mut guards = Vec::new();
+        for _ in 0..self.chance.below(8) {
+            self.keys.draw(&mut self.chance, &mut self.key);
+            guards.push(self.key.clone());
+        }
+        self.keyspaces[at].set_guard_keys(&guards).map_err(failed)?;
+        guards.sort_unstable();
+        guards.dedup();
+        match self.keyspaces[at].guard_keys() == guards {
+            true => Ok(()),
+            false => Err("the guard keys are not those that were set".to_owned()),
+        }
+    }
+
+    /// Makes a checkpoint, reads all of it without changing it, and removes it.
+    pub(super) fn checkpoint(&mut self) -> Result<(), Failure> {
+        self.files_made += 1;
+        let path = PathBuf::from(format!("/copy-{}", self.files_made));
+        self.db().checkpoint(&path).map_err(failed)?;
+        self.oracle.flush();
+        let environment = Environment::manual(Arc::new(self.disk.clone()));
+        let copy =
+            Db::open_read_only_in(environment, &path, self.options.clone()).map_err(failed)?;
+        let keyspaces = copy.keyspace_names().into_iter().map(|name| copy.keyspace(&name));
+        let keyspaces: Vec<Keyspace> = keyspaces.collect::<Result<_, _>>().map_err(failed)?;
+        for (at, found) in contents(&keyspaces)?.iter().enumerate() {
+            self.oracle.check(at, found).map_err(|failure| format!("the copy: {failure}"))?;
+        }
+        drop((keyspaces, copy));
+        let names = self.disk.list(&path).map_err(|error| error.to_string())?;
+        for name in names {
+            self.disk.remove(&path.join(name)).map_err(|error| error.to_string())?;
+        }
+        self.coverage.note("checkpoints", 1);
+        Ok(())
+    }
+
+    /// Bytes of a memtable.
+    pub(super) fn write_buffer_bytes(&self) -> u64 {
+        self.options.write_buffer_bytes()
     }
 
     /// A keyspace: mostly the first, which is the deepest.
@@ -235,13 +312,7 @@ impl World {
 
     /// Everything that scans find, by keyspace.
     fn contents(&self) -> Result<Vec<Entries>, Failure> {
-        let scan = |keyspace: &Keyspace| {
-            let range = keyspace.range(.., &ReadOptions::default()).map_err(failed)?;
-            range
-                .map(|entry| entry.map(|(key, value)| (key, value.to_vec())).map_err(failed))
-                .collect()
-        };
-        self.keyspaces.iter().map(scan).collect()
+        contents(&self.keyspaces)
     }
 
     /// Compares everything once more.
@@ -257,4 +328,20 @@ impl World {
         self.coverage.finish(tally);
         Ok(())
     }
+}
+
+/// Everything that scans of keyspaces find.
+fn contents(keyspaces: &[Keyspace]) -> Result<Vec<Entries>, Failure> {
+    let scan = |keyspace: &Keyspace| {
+        let range = keyspace.range(.., &ReadOptions::default()).map_err(failed)?;
+        range.map(|entry| entry.map(|(key, value)| (key, value.to_vec())).map_err(failed)).collect()
+    };
+    keyspaces.iter().map(scan).collect()
+}
+
+/// Options of a keyspace whose values can be appended to.
+fn appending(chance: &mut Chance) -> KeyspaceOptions {
+    let mut options = draw_keyspace_options(chance);
+    options.merge_operator = Some("append".to_owned());
+    options
 }

@@ -2,12 +2,20 @@
 
 use super::world::{World, failed};
 use crate::drive::Failure;
-use crate::world::{Change, bounds};
+use crate::world::{Change, What, bounds, draw_keyspace_options};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use treering_lsm::io::Disk;
 use treering_lsm::limits::KEY_BYTES_MAX;
-use treering_lsm::{Durability, Error, WriteOptions};
+use treering_lsm::{Durability, Error, IngestOptions, SortedFileWriter, WriteOptions};
 
 /// Operations of a batch at most.
 const BATCH_MAX: u64 = 12;
+/// Operations of an ingest at most.
+const INGESTED_MAX: u64 = 60;
+/// A value that merges have made so long is deleted.
+const MERGED_BYTES_MAX: usize = 2000;
 
 impl World {
     /// Options of a write, and whether it goes to the log.
@@ -44,6 +52,88 @@ impl World {
         self.keyspaces[at].delete_range_with(bounds(&start, &end), &options).map_err(failed)?;
         self.oracle.write([Change::delete_range(at as u8, start, end)], logged);
         self.coverage.note("ranges_deleted", 1);
+        Ok(())
+    }
+
+    /// Appends to a value. What the value will be must not depend on what a death may take.
+    pub(super) fn merge(&mut self) -> Result<(), Failure> {
+        let at = self.which();
+        self.keys.draw(&mut self.chance, &mut self.key);
+        if self.oracle.is_unsure(at, &self.key) {
+            self.flush()?;
+        }
+        let operand = format!("+{}", self.chance.below(1000)).into_bytes();
+        let before = self.oracle.value_at(at, &self.key, self.oracle.now()).unwrap_or_default();
+        let value = [before, &operand[..]].concat();
+        if value.len() > MERGED_BYTES_MAX {
+            return self.delete();
+        }
+        self.keyspaces[at].merge(&self.key, &operand).map_err(failed)?;
+        self.oracle.write([Change::put(at as u8, &self.key[..], value)], true);
+        self.coverage.note("operands", 1);
+        Ok(())
+    }
+
+    /// Takes files in: a commit of sorted puts and deletes of one keyspace.
+    pub(super) fn ingest(&mut self) -> Result<(), Failure> {
+        let at = self.which();
+        let mut changes: BTreeMap<Vec<u8>, Change> = BTreeMap::new();
+        for _ in 0..1 + self.chance.below(INGESTED_MAX) {
+            let change = self.change(at as u8, None);
+            if !matches!(change.what, What::DeleteTo(_)) {
+                changes.insert(change.key.clone(), change);
+            }
+        }
+        let changes: Vec<Change> = changes.into_values().collect();
+        let pieces = 1 + self.chance.below(3) as usize;
+        let mut paths = Vec::new();
+        for piece in changes.chunks(changes.len().div_ceil(pieces).max(1)) {
+            paths.push(self.sorted_file(piece).map_err(failed)?);
+        }
+        let mut options = IngestOptions::default();
+        (options.verify, options.copy) = (self.chance.one_in(2), self.chance.one_in(3));
+        self.keyspaces[at].ingest(&paths, &options).map_err(failed)?;
+        paths.iter().try_for_each(|path| self.disk.remove(path)).map_err(|e| e.to_string())?;
+        if !changes.is_empty() {
+            self.oracle.write(changes, true);
+            self.coverage.note("ingests", 1);
+        }
+        Ok(())
+    }
+
+    /// A file with these changes.
+    fn sorted_file(&mut self, changes: &[Change]) -> Result<PathBuf, Error> {
+        self.files_made += 1;
+        let path = PathBuf::from(format!("/files/{}", self.files_made));
+        let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
+        let parent = path.parent().expect("it has one");
+        disk.create_directory(parent).map_err(|error| Error::io("create", parent, error))?;
+        let options = draw_keyspace_options(&mut self.chance);
+        let mut writer = SortedFileWriter::create_on(&disk, &path, &options)?;
+        for change in changes {
+            match &change.what {
+                What::Put(value) => writer.put(&change.key, value)?,
+                _ => writer.delete(&change.key)?,
+            }
+        }
+        writer.finish().map(|file| file.path)
+    }
+
+    /// A batch that no memtable holds; it is durable whatever its class.
+    pub(super) fn large_batch(&mut self) -> Result<(), Failure> {
+        self.batch.clear();
+        let options = self.durability().0;
+        let enough = 2 * self.write_buffer_bytes() as usize;
+        let mut changes: Vec<Change> = Vec::new();
+        while self.batch.bytes() < enough {
+            let at = self.which();
+            let change = self.change(at as u8, changes.last());
+            change.add_to(&mut self.batch, &self.keyspaces[at]).map_err(failed)?;
+            changes.push(change);
+        }
+        self.db().write(&self.batch, &options).map_err(failed)?;
+        self.oracle.write(changes, true);
+        self.coverage.note("large_batches", 1);
         Ok(())
     }
 
