@@ -512,3 +512,30 @@ fn a_symbolic_link_is_not_what_is_taken_in() {
     db.verify().unwrap();
     assert_eq!(db.get(b"a").unwrap().as_deref(), Some(&b"1"[..]));
 }
+
+#[test]
+fn a_range_delete_in_memory_comes_to_the_tables_before_an_ingest() {
+    // Guards: a compaction of the files says of its output that all older range deletes are applied; one that is still in a memtable would never be.
+    let (disk, db) = started(1);
+    let keyspace = db.default_keyspace();
+    db.put(b"old", b"1").unwrap();
+    db.flush().unwrap();
+    db.delete_range(&b"o"[..]..b"p").unwrap();
+    assert_eq!(db.stats().keyspaces[0].range_deletes, 0);
+    let made = file(&disk, "a", &[(b"z", Some(b"1"))]).unwrap();
+    keyspace.ingest(&[made.path], &IngestOptions::default()).unwrap();
+    assert_eq!(db.stats().keyspaces[0].range_deletes, 1);
+    let mut large = treering_lsm::WriteBatch::new();
+    db.delete_range(&b"q"[..]..b"r").unwrap();
+    for number in 0..400u32 {
+        large.put(keyspace, &number.to_be_bytes(), &[1; 100]).unwrap();
+    }
+    let flushes = db.stats().flush_count;
+    db.write(&large, &WriteOptions::default()).unwrap();
+    assert!(
+        db.stats().flush_count > flushes,
+        "the range delete is in the manifest, or needed no more"
+    );
+    db.compact().unwrap();
+    assert!(db.get(b"old").unwrap().is_none());
+}

@@ -56,6 +56,12 @@ bugs! {
     RangeForgottenEarly = "range-forgotten-early": "a range delete is forgotten although a table still needs it";
     RangeCrossesSnapshot = "range-crosses-snapshot": "a compaction applies a range delete to what a snapshot before it sees";
     NumberLostUnderRange = "number-lost-under-range": "an entry under a range delete loses the number by which it is newer";
+    OperandsReversed = "operands-reversed": "a read merges operands in the wrong order";
+    IngestUnderMemtable = "ingest-under-memtable": "an ingest does not wait until what it replaces has left the memtables";
+    IngestTooDeep = "ingest-too-deep": "a table from outside goes to the last level whatever lies above";
+    DropTakesWrites = "drop-takes-writes": "a dropped keyspace goes on taking writes";
+    CheckpointUnflushed = "checkpoint-unflushed": "a checkpoint leaves out what is in memory";
+    LostUnderLargeBatch = "lost-under-large-batch": "a large batch keeps the first operation of a key, not the last";
     FilterForgetsKey = "filter-forgets-key": "the filter of a table lacks its last key";
     UpperBoundIgnored = "upper-bound-ignored": "a backward scan begins behind its upper bound";
     NoSpacePoisons = "no-space-poisons": "a full disk counts as a failure for good";

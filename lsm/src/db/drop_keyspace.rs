@@ -8,6 +8,7 @@
 //! 4. A flush or compaction that works for it meanwhile ends without a trace ([`VersionSet::without_dropped`](crate::version::set::VersionSet)).
 
 use crate::base::error::{Error, Result};
+use crate::base::planted::{Bug, planted};
 use crate::db::engine::Engine;
 use crate::db::spans::span;
 use crate::format::edit::VersionEdit;
@@ -32,7 +33,9 @@ impl Engine {
                 shapes,
                 ..view.clone()
             })?;
-            commit.dropped.insert(id);
+            if !planted(Bug::DropTakesWrites) {
+                commit.dropped.insert(id);
+            }
         }
         // Somebody has files to unlink.
         self.schedule.wake();

@@ -7,6 +7,7 @@ use crate::base::cursor::EntryCursor;
 use crate::base::error::Result;
 use crate::base::key::{Kind, SequenceNumber, Tag};
 use crate::base::merge::{MergeOperator, merged};
+use crate::base::planted::{Bug, planted};
 use crate::base::slice::PinnedSlice;
 use crate::mem::memtable::Memtable;
 use std::sync::Arc;
@@ -118,7 +119,11 @@ impl Gather {
         key: &[u8],
         base: Base,
     ) -> Result<Option<PinnedSlice>> {
-        let operands: Vec<&[u8]> = self.operands.iter().rev().map(|operand| &operand[..]).collect();
+        let mut operands: Vec<&[u8]> =
+            self.operands.iter().rev().map(|operand| &operand[..]).collect();
+        if planted(Bug::OperandsReversed) {
+            operands.reverse();
+        }
         let operator = operator.map(|operator| &**operator);
         merged(operator, key, base.as_deref(), &operands)
             .map(|value| Some(PinnedSlice::from(value)))

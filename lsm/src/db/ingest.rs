@@ -9,7 +9,8 @@
 //! 1. An ingest is a commit like any other: a reader or snapshot sees all of it or nothing, and what it sees of the commits around it is a
 //!    prefix of their order. To that end the active generation is changed with the view: whoever still has the older view sees no later commit.
 //! 2. It is durable when it returns, with all that was committed before it: the log is synced before the manifest says that the sequence number is taken.
-//! 3. No memtable holds a key between the smallest and the largest of a file when it comes in, so newest-first order over memtables, L0 and levels holds.
+//! 3. No memtable holds a key between the smallest and the largest of a file when it comes in, so newest-first order over memtables, L0 and levels holds;
+//!    nor a range delete of its keyspace, so that all range deletes up to the newest entry of any table are in the manifest (see `Retain::applied`).
 //! 4. The files are not changed. After an error, or a crash before the manifest, the database has nothing of them.
 //!
 //! Writers wait while the commit lock is held: for a flush only where somebody writes to the keys of the files meanwhile, else for a sync of log
@@ -19,6 +20,7 @@ use crate::base::cursor::EntryCursor;
 use crate::base::error::{Error, Result};
 use crate::base::key::{KeyspaceId, SEQUENCE_MAX, SequenceNumber, Tag};
 use crate::base::options::MEMTABLE_COUNT_MAX;
+use crate::base::planted::{Bug, planted};
 use crate::base::range_deletes::RangeDelete;
 use crate::base::sync::MutexGuard;
 use crate::base::sync::atomic::Ordering;
@@ -321,8 +323,8 @@ pub(crate) struct FromOutside {
 }
 
 impl FromOutside {
-    /// True if a generation holds a key between the smallest and the largest of a table, or inside of a range. A range delete that it
-    /// holds is no key: its number tells what it hides.
+    /// True if a generation holds a key between the smallest and the largest of a table, or inside of a range; or any range delete of their
+    /// keyspaces: a table says that range deletes up to its newest entry are in the manifest.
     fn meets(&self, generation: &Generation) -> Result<bool> {
         let tables = self.tables.iter();
         let tables = tables.map(|(id, info)| (*id, &info.smallest, Bound::Included(&info.largest)));
@@ -334,9 +336,18 @@ impl FromOutside {
                 if is_open { Bound::Unbounded } else { Bound::Excluded(&range.end) },
             )
         });
+        if planted(Bug::IngestUnderMemtable) {
+            return Ok(false);
+        }
         for (id, from, to) in tables.chain(ranges) {
-            let memtable = generation.memtable(id).filter(|memtable| !memtable.is_empty());
-            let Some(mut cursor) = memtable.map(|memtable| memtable.cursor()) else { continue };
+            let Some(memtable) = generation.memtable(id) else { continue };
+            if memtable.range_bytes() > 0 {
+                return Ok(true);
+            }
+            if memtable.is_empty() {
+                continue;
+            }
+            let mut cursor = memtable.cursor();
             cursor.seek(from, Tag::MAX)?;
             let is_inside = |key: &[u8]| match to {
                 Bound::Included(last) => key <= &last[..],

@@ -11,6 +11,7 @@
 
 use crate::base::error::{Error, Result};
 use crate::base::key::{FileNumber, KeyspaceId, Kind, SequenceNumber, Tag};
+use crate::base::planted::{Bug, planted};
 use crate::base::range_deletes::{RangeDelete, RangeDeletes};
 use crate::db::engine::Engine;
 use crate::db::ingest::FromOutside;
@@ -130,7 +131,13 @@ fn last_operations(operations: &BatchBuilder) -> (Vec<Numbered<'_>>, Ranges) {
             _ => last.push(Numbered { keyspace, key, number, kind, value }),
         }
     }
-    last.sort_unstable_by(|a, b| (a.keyspace, a.key, b.number).cmp(&(b.keyspace, b.key, a.number)));
+    last.sort_unstable_by(|a, b| {
+        let (older, newer) = match planted(Bug::LostUnderLargeBatch) {
+            false => (a.number, b.number),
+            true => (b.number, a.number),
+        };
+        (a.keyspace, a.key, newer).cmp(&(b.keyspace, b.key, older))
+    });
     last.dedup_by(|later, first| (later.keyspace, later.key) == (first.keyspace, first.key));
     last.retain(|entry| {
         let over = ranges.get(&entry.keyspace).map(|ranges| ranges.at(entry.key));

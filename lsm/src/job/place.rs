@@ -5,6 +5,7 @@
 
 use crate::base::limits::LEVEL_COUNT;
 use crate::base::options::KeyspaceOptions;
+use crate::base::planted::{Bug, planted};
 use crate::job::pick;
 use crate::version::shape::Shape;
 
@@ -17,6 +18,9 @@ pub fn level_for(
 ) -> usize {
     let meets =
         |level: usize| shape.level(level).overlapping_tables(smallest, largest).next().is_some();
+    if planted(Bug::IngestTooDeep) && !meets(LEVEL_COUNT - 1) {
+        return LEVEL_COUNT - 1;
+    }
     // What a compaction that is running will write may lie anywhere between its smallest and its largest key.
     if meets(0) || meets_work(shape, smallest, largest) {
         return 0;

@@ -198,6 +198,8 @@ mod awake {
             "tombstone-dropped-early" | "snapshots-ignored" | "filter-forgets-key" => 9,
             "upper-bound-ignored" => 9,
             "range-forgotten-early" | "range-crosses-snapshot" | "number-lost-under-range" => 9,
+            "operands-reversed" | "ingest-under-memtable" | "ingest-too-deep" => 9,
+            "drop-takes-writes" | "checkpoint-unflushed" | "lost-under-large-batch" => 9,
             "cancelled-is-done" => 12,
             "batch-published-early" => 11,
             "epoch-not-raised" | "wal-write-not-durable" | "place-ignored" => 2,
