@@ -24,7 +24,7 @@
 //! | open (to write, or read-only), close, make and drop keyspaces | [`Db`], [`Options`], [`KeyspaceOptions`] |
 //! | put, get, delete, delete a range | [`Db`] for the default keyspace, [`Keyspace`] for any |
 //! | add to a value without reading it | [`Keyspace::merge`], [`MergeOperator`], [`Counter`] |
-//! | several writes or none | [`WriteBatch`], [`Db::write`] |
+//! | several writes or none | [`WriteBatch`], [`Db::write`]; [`Db::indexed_batch`] reads its own writes |
 //! | sorted reads, both ways | [`Cursor`], [`Keyspace::range`], [`Keyspace::prefix`] |
 //! | many keys at once | [`Keyspace::multi_get`], [`Keyspace::multi_get_async`] |
 //! | read, decide, write | [`Db::transaction`]: optimistic, snapshot isolation or serializable |

@@ -22,6 +22,7 @@ mod get_future;
 mod health;
 mod health_report;
 mod histograms;
+mod indexed_batch;
 mod ingest;
 mod keyspace;
 mod large_batch;
@@ -31,6 +32,7 @@ mod listener;
 mod loom_models;
 mod manual;
 mod open;
+mod overlay;
 mod reactor;
 mod read;
 mod schedule;
@@ -49,6 +51,7 @@ pub use estimate::Estimate;
 pub use get_future::{GetFuture, MultiGetFuture};
 pub use health_report::{Degradation, HealthReport, HealthState};
 pub use histograms::Latencies;
+pub use indexed_batch::IndexedBatch;
 pub use ingest::IngestOptions;
 pub use keyspace::{Keyspace, ReadOptions, WriteOptions};
 pub use level_shape::{LevelShape, ShapeLevel};
@@ -58,8 +61,9 @@ pub use listener::{
     FlushEnded, Ingested, Job, LogReleased, LogSegmentStarted, Opened, Pace, PaceChanged, Poisoned,
     StallBegun, StallEnded, TableCreated, TableDeleted, WAITING_MAX,
 };
+pub use overlay::OverlayRange;
 pub use read::Place;
 pub use snapshot::Snapshot;
 pub use sorted_file::{SortedFile, SortedFileWriter};
 pub use stats::{KeyspaceStats, LevelStats, Stats};
-pub use transaction::{Isolation, Transaction, TransactionRange};
+pub use transaction::{Isolation, Transaction};

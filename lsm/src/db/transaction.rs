@@ -7,28 +7,26 @@
 //! Promises:
 //! 1. Reads see the snapshot and, over it, the transaction's own writes.
 //! 2. A commit applies all writes as one batch or, with [`Error::Conflict`] or any other error, nothing.
-//! 3. `Isolation::Snapshot`: no key that was written here, or read by `get_for_update`, was changed since the snapshot.
+//! 3. `Isolation::Snapshot`: no key that was written or merged here, none of a range that was deleted here, or read by `get_for_update`, was changed since the snapshot.
 //!    `Isolation::Serializable`: neither was any key or range that was read, so committed transactions that write equal some
 //!    serial order, the order of their commits; phantoms included.
 //! 4. Writes outside of transactions count as changes, too.
 //!
-//! Left out: waiting for locks (pessimistic transactions), savepoints, backward scans over own writes.
+//! Left out: waiting for locks (pessimistic transactions), savepoints.
 
 use crate::base::error::{Error, Result};
 use crate::base::key::KeyspaceId;
 use crate::base::slice::PinnedSlice;
 use crate::db::batch::another_database;
 use crate::db::conflict::Changes;
-use crate::db::cursor::Range;
 use crate::db::database::{Db, Handle};
 use crate::db::engine::Engine;
 use crate::db::keyspace::{Keyspace, ReadOptions, WriteOptions, bounds_of};
+use crate::db::overlay::{Overlay, OverlayRange};
 use crate::db::snapshot::Snapshot;
-use crate::format::batch::{BatchBuilder, OperationHeader};
-use std::collections::{BTreeMap, BTreeSet, btree_map};
+use std::collections::BTreeSet;
 use std::fmt;
-use std::iter::Peekable;
-use std::ops::{Bound, RangeBounds};
+use std::ops::RangeBounds;
 use std::sync::Arc;
 
 /// What a transaction is protected from.
@@ -42,10 +40,6 @@ pub enum Isolation {
     Serializable,
 }
 
-/// Own writes of one keyspace: values, and `None` for deletes.
-type Writes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
-/// Those of a range of keys.
-type OwnWrites<'t> = btree_map::Range<'t, Vec<u8>, Option<Vec<u8>>>;
 /// First key of a range, and the key after its last.
 type Bounds = (Option<Vec<u8>>, Option<Vec<u8>>);
 
@@ -57,7 +51,7 @@ pub struct Transaction {
     handle: Arc<Handle>,
     isolation: Isolation,
     snapshot: Snapshot,
-    writes: BTreeMap<KeyspaceId, Writes>,
+    writes: Overlay,
     /// Keys read for an update: their change is a conflict even if nothing is written.
     keys_guarded: BTreeSet<(KeyspaceId, Vec<u8>)>,
     /// Other keys whose change is a conflict although they are not written here.
@@ -95,7 +89,7 @@ impl Db {
             handle: Arc::clone(&self.default_keyspace().handle),
             isolation,
             snapshot: self.snapshot(),
-            writes: BTreeMap::new(),
+            writes: Overlay::default(),
             keys_guarded: BTreeSet::new(),
             keys_read: BTreeSet::new(),
             ranges_read: BTreeSet::new(),
@@ -114,13 +108,15 @@ impl Transaction {
     /// # Errors
     /// As [`Keyspace::get_with`]; [`Error::InvalidOption`] for a keyspace of another database.
     pub fn get(&mut self, keyspace: &Keyspace, key: &[u8]) -> Result<Option<PinnedSlice>> {
-        if let Some(own) = self.own(keyspace, key)? {
-            return Ok(own);
+        self.check_owner(keyspace)?;
+        if self.writes.decides(keyspace.id(), key) {
+            return self.writes.value(keyspace, key, None);
         }
         if self.isolation == Isolation::Serializable {
             self.keys_read.insert((keyspace.id(), key.to_vec()));
         }
-        keyspace.get_with(key, &self.read_options())
+        let stored = keyspace.get_with(key, &self.read_options())?;
+        self.writes.value(keyspace, key, stored)
     }
 
     /// As [`get`](Transaction::get), and a change of the key by others is a conflict at any isolation, also if this
@@ -130,21 +126,16 @@ impl Transaction {
         keyspace: &Keyspace,
         key: &[u8],
     ) -> Result<Option<PinnedSlice>> {
-        if let Some(own) = self.own(keyspace, key)? {
-            return Ok(own);
+        self.check_owner(keyspace)?;
+        if self.writes.decides(keyspace.id(), key) {
+            return self.writes.value(keyspace, key, None);
         }
         self.keys_guarded.insert((keyspace.id(), key.to_vec()));
-        keyspace.get_with(key, &self.read_options())
+        let stored = keyspace.get_with(key, &self.read_options())?;
+        self.writes.value(keyspace, key, stored)
     }
 
-    /// What it wrote itself: a value, or a delete.
-    fn own(&self, keyspace: &Keyspace, key: &[u8]) -> Result<Option<Option<PinnedSlice>>> {
-        self.check_owner(keyspace)?;
-        let own = self.writes.get(&keyspace.id()).and_then(|writes| writes.get(key));
-        Ok(own.map(|own| own.clone().map(PinnedSlice::from)))
-    }
-
-    /// The entries of a key range, ascending, with the transaction's own writes among them. Serializable: any change inside of the
+    /// The entries of a key range, from both ends, with the transaction's own writes among them. Serializable: any change inside of the
     /// whole range by others is a conflict, however far the iterator was used.
     ///
     /// # Errors
@@ -153,22 +144,12 @@ impl Transaction {
         &mut self,
         keyspace: &Keyspace,
         range: impl RangeBounds<&'k [u8]>,
-    ) -> Result<TransactionRange<'_>> {
+    ) -> Result<OverlayRange<'_>> {
         self.check_owner(keyspace)?;
-        let (lower, upper) = bounds_of(&range);
-        let mut options = self.read_options();
-        (options.lower_bound, options.upper_bound) = (lower.clone(), upper.clone());
-        let stored = Range::new(keyspace, options)?.peekable();
         if self.isolation == Isolation::Serializable {
-            self.ranges_read.insert((keyspace.id(), (lower.clone(), upper.clone())));
+            self.ranges_read.insert((keyspace.id(), bounds_of(&range)));
         }
-        // A map does not take a range whose end is before its start.
-        let is_empty = lower.as_ref().zip(upper.as_ref()).is_some_and(|(low, high)| low >= high);
-        let writes = self.writes.get(&keyspace.id()).filter(|_| !is_empty);
-        let from = lower.as_deref().map_or(Bound::Unbounded, Bound::Included);
-        let to = upper.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-        let own = writes.map(|writes| writes.range::<[u8], _>((from, to)).peekable());
-        Ok(TransactionRange { stored, own, done: false })
+        self.writes.range(keyspace, &range, self.read_options())
     }
 
     /// Sets `key` to `value` at the commit.
@@ -177,26 +158,41 @@ impl Transaction {
     /// [`Error::KeyTooLarge`], [`Error::ValueTooLarge`], [`Error::InvalidOption`] for a keyspace of another database; nothing is changed then.
     pub fn put(&mut self, keyspace: &Keyspace, key: &[u8], value: &[u8]) -> Result<()> {
         self.check_owner(keyspace)?;
-        let _checked = OperationHeader::put(keyspace.id(), key, value)?;
-        self.write(keyspace, key, Some(value.to_vec()));
-        Ok(())
+        self.writes.put(keyspace, key, value)
     }
 
     /// Removes `key` at the commit, if it is there. Errors as [`put`](Transaction::put).
     pub fn delete(&mut self, keyspace: &Keyspace, key: &[u8]) -> Result<()> {
         self.check_owner(keyspace)?;
-        let _checked = OperationHeader::delete(keyspace.id(), key)?;
-        self.write(keyspace, key, None);
-        Ok(())
+        self.writes.delete(keyspace, key)
     }
 
-    fn write(&mut self, keyspace: &Keyspace, key: &[u8], value: Option<Vec<u8>>) {
-        self.writes.entry(keyspace.id()).or_default().insert(key.to_vec(), value);
+    /// Adds `operand` to the value of `key` at the commit, as by [`Keyspace::merge_with`]. It is a write of the key: a change by others is a conflict.
+    ///
+    /// # Errors
+    /// As [`put`](Transaction::put); [`Error::InvalidOption`] for a keyspace without a merge operator.
+    pub fn merge(&mut self, keyspace: &Keyspace, key: &[u8], operand: &[u8]) -> Result<()> {
+        self.check_owner(keyspace)?;
+        self.writes.merge(keyspace, key, operand)
     }
 
-    /// Keys that a commit would write.
+    /// Removes all keys of a range at the commit, those included that it put there before. It is a write of every key of the range: a
+    /// change by others of any of them, or a new one, is a conflict.
+    ///
+    /// # Errors
+    /// As [`put`](Transaction::put); [`Error::InvalidOption`] for a range that ends before it begins.
+    pub fn delete_range<'k>(
+        &mut self,
+        keyspace: &Keyspace,
+        range: impl RangeBounds<&'k [u8]>,
+    ) -> Result<()> {
+        self.check_owner(keyspace)?;
+        self.writes.delete_range(keyspace, &range)
+    }
+
+    /// Keys and ranges that a commit would write.
     pub fn len(&self) -> usize {
-        self.writes.values().map(BTreeMap::len).sum()
+        self.writes.len()
     }
 
     /// True if a commit would write nothing.
@@ -220,15 +216,7 @@ impl Transaction {
             engine.health.check_open()?;
             return self.check_guarded(engine).map_err(|refusal| refusal.into_error(engine));
         }
-        let mut operations = BatchBuilder::new();
-        for (keyspace, writes) in &self.writes {
-            for (key, value) in writes {
-                match value {
-                    Some(value) => operations.push_put(*keyspace, key, value)?,
-                    None => operations.push_delete(*keyspace, key)?,
-                }
-            }
-        }
+        let operations = self.writes.operations()?;
         let durability = options.durability.unwrap_or(engine.options.durability);
         let written = engine.write_batch_if(&operations, durability, || self.check(engine));
         written.map_err(|refusal| refusal.into_error(engine))
@@ -255,17 +243,16 @@ impl Transaction {
             return Ok(());
         }
         let mut changes = Changes::after(since, engine);
-        for (keyspace, writes) in &self.writes {
-            for key in writes.keys() {
-                check_key(&mut changes, *keyspace, key)?;
-            }
+        for (keyspace, key) in self.writes.keys() {
+            check_key(&mut changes, keyspace, key)?;
+        }
+        for (keyspace, start, end) in self.writes.ranges() {
+            check_range(&mut changes, keyspace, Some(start), end)?;
         }
         check_keys(&mut changes, &self.keys_guarded)?;
         check_keys(&mut changes, &self.keys_read)?;
         for (keyspace, (lower, upper)) in &self.ranges_read {
-            if let Some(key) = changes.key_within(*keyspace, lower.as_deref(), upper.as_deref())? {
-                return Err(Refusal::Changed(*keyspace, key));
-            }
+            check_range(&mut changes, *keyspace, lower.as_deref(), upper.as_deref())?;
         }
         Ok(())
     }
@@ -310,6 +297,18 @@ fn check_key(
     }
 }
 
+fn check_range(
+    changes: &mut Changes,
+    keyspace: KeyspaceId,
+    lower: Option<&[u8]>,
+    upper: Option<&[u8]>,
+) -> std::result::Result<(), Refusal> {
+    match changes.key_within(keyspace, lower, upper)? {
+        Some(key) => Err(Refusal::Changed(keyspace, key)),
+        None => Ok(()),
+    }
+}
+
 /// Why a commit wrote nothing.
 enum Refusal {
     /// This key was changed.
@@ -335,52 +334,3 @@ impl Refusal {
         }
     }
 }
-
-/// The entries of a range as a transaction sees them. Made by [`Transaction::range`]. It ends after an error.
-pub struct TransactionRange<'t> {
-    stored: Peekable<Range>,
-    own: Option<Peekable<OwnWrites<'t>>>,
-    done: bool,
-}
-
-impl fmt::Debug for TransactionRange<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TransactionRange")
-    }
-}
-
-impl TransactionRange<'_> {
-    fn step(&mut self) -> Option<Result<(Vec<u8>, PinnedSlice)>> {
-        let Some(own) = &mut self.own else { return self.stored.next() };
-        loop {
-            let Some((own_key, _)) = own.peek() else { return self.stored.next() };
-            match self.stored.peek() {
-                Some(Err(_)) => return self.stored.next(),
-                Some(Ok((key, _))) if key < *own_key => return self.stored.next(),
-                Some(Ok((key, _))) if key == *own_key => {
-                    let _overwritten = self.stored.next();
-                }
-                _ => {}
-            }
-            let (key, value) = own.next()?;
-            if let Some(value) = value {
-                return Some(Ok((key.clone(), PinnedSlice::from(value.clone()))));
-            }
-        }
-    }
-}
-
-impl Iterator for TransactionRange<'_> {
-    type Item = Result<(Vec<u8>, PinnedSlice)>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.done {
-            return None;
-        }
-        let step = self.step();
-        self.done = !matches!(step, Some(Ok(_)));
-        step
-    }
-}
-
-impl std::iter::FusedIterator for TransactionRange<'_> {}
