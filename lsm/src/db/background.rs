@@ -335,6 +335,8 @@ impl Engine {
             Some((edit, lost)) => (edit, &lost[..]),
             None => (edit, &[][..]),
         };
+        let lost = lost.iter().map(|number| name::table(&self.directory, *number));
+        remove_all(&*self.environment.disk, &lost.collect::<Vec<_>>());
         let mut applied = versions.apply(edit);
         if let Err(Error::NoSpace { .. }) = applied {
             self.drop_ballast();
@@ -347,8 +349,6 @@ impl Engine {
             }
             return Err(self.fail(error));
         }
-        let lost = lost.iter().map(|number| name::table(&self.directory, *number));
-        remove_all(&*self.environment.disk, &lost.collect::<Vec<_>>());
         versions.tidy_ranges(&self.snapshots.list());
         let shapes = versions.shapes();
         self.current.change(|view| change(view, shapes));

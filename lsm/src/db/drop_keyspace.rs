@@ -29,13 +29,13 @@ impl Engine {
                 return Err(Error::invalid_option("name", detail));
             }
             let edit = VersionEdit { dropped: vec![id], ..VersionEdit::default() };
-            self.install_under(&mut versions, &edit, |view, shapes| View {
-                shapes,
-                ..view.clone()
-            })?;
-            if !planted(Bug::DropTakesWrites) {
+            let change = |view: &View, shapes| View { shapes, ..view.clone() };
+            let installed = self.install_under(&mut versions, &edit, change);
+            // It may be dropped and something behind that have failed.
+            if versions.live(id).is_none() && !planted(Bug::DropTakesWrites) {
                 commit.dropped.insert(id);
             }
+            installed?;
         }
         // Somebody has files to unlink.
         self.schedule.wake();
