@@ -8,7 +8,9 @@
 //! | floor | what it knows |
 //! | --- | --- |
 //! | [`base`] | ids, tokens, errors, limits |
+//! | [`placement`] | nodes, weights and zones; which nodes hold a tablet; what moves when they change |
 
 pub mod base;
+pub mod placement;
 
 pub use base::error::{Error, Result};

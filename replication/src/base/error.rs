@@ -3,6 +3,8 @@
 //! A variant says what was given, what is possible, and what to do. Programmer errors panic; everything that an operator, a client or a peer can
 //! cause is a value of this type.
 
+use crate::base::ids::NodeId;
+
 /// The result of every fallible call of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -25,6 +27,26 @@ pub enum Error {
         what: &'static str,
         /// What was expected and found.
         detail: String,
+    },
+    /// A replication factor that the nodes cannot hold on distinct ones.
+    #[error(
+        "{wanted} replicas wanted in {place}, where {found} nodes have a weight: add nodes, give drained ones a weight, or lower the factor"
+    )]
+    TooFewNodes {
+        /// The cluster or a datacenter.
+        place: String,
+        /// Replicas of each tablet.
+        wanted: u32,
+        /// Nodes that could hold one.
+        found: u32,
+    },
+    /// A node is in the list twice, so that two replicas could be one.
+    #[error(
+        "node {node} is listed twice: an id belongs to one node for ever, give the other a new one"
+    )]
+    NodeTwice {
+        /// Which one.
+        node: NodeId,
     },
 }
 
