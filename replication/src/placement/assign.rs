@@ -20,7 +20,8 @@
 //! the start, where Garage looks for negative cycles afterwards.
 //!
 //! Tablets and candidates are tried in the order of a hash, so that two nodes share few tablets: the copies that replace a lost node are then read
-//! from many nodes. The hash of a candidate is divided by its weight, as in a rendezvous (Thaler and Ravishankar, 1998), so that heavy nodes are taken first and light ones last.
+//! from many nodes. The hash of a candidate is divided by its weight, a draw in the manner of rendezvous hashing
+//! (Thaler and Ravishankar, 1998), so that heavy nodes come early in more lists.
 
 use super::fair::Fair;
 use super::flow::Network;
@@ -28,7 +29,6 @@ use super::map::Placement;
 use super::zones::{Bounds, Zones};
 use crate::base::ids::TabletId;
 use crate::base::token::Tablets;
-use std::cmp::Reverse;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// A scattered number that is the same everywhere.
@@ -131,7 +131,7 @@ fn add_tablet(
             let mut candidates: Vec<usize> = rack.nodes.clone().collect();
             candidates.sort_by_cached_key(|&node| {
                 let node = &zones.nodes[node];
-                (scatter(tablet, node.id.0) / u64::from(node.weight), Reverse(node.id))
+                (scatter(tablet, node.id.0) / u64::from(node.weight), node.id)
             });
             for node in candidates {
                 let head = Vertices::FIRST_NODE + node;

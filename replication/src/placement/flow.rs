@@ -283,13 +283,13 @@ mod tests {
             state % below
         };
         let mut moved = 0;
-        for _ in 0..400 {
-            let vertices = 4 + draw(2) as usize;
-            let edges: Vec<_> = (0..8)
+        for _ in 0..1000 {
+            let vertices = 4 + draw(3) as usize;
+            let edges: Vec<_> = (0..11)
                 .map(|_| {
                     let tail = draw(vertices as u64 - 1) as usize;
                     let head = 1 + draw(vertices as u64 - 1) as usize;
-                    (tail, head, 1 + draw(2) as u32, draw(3) as i8)
+                    (tail, head, 1 + u32::from(draw(8) == 0), draw(3) as i8)
                 })
                 .filter(|(tail, head, ..)| tail != head)
                 .collect();

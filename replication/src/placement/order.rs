@@ -3,13 +3,13 @@
 //! The first of the list is the tablet's primary: where an engine wants one node to lead, or a coordinator one to ask, it is this one. So each node should be first as often
 //! as its replicas deserve: of q replicas under factor N, q / N rounded down or up. The second place matters likewise when the first is down, and so on, so every place
 //! is shared out the same way: each replica that is left takes a place with equal right, which is a fractional solution of a bipartite flow, so
-//! a whole one exists next to it. Among these the flow keeps as many at their place as it can: leadership that moves is a pause.
+//! a whole one exists next to it. Among these the flow keeps as many at their place as it can, first place first: leadership that moves is a pause.
 
 use super::assign::{scatter, scattered};
 use super::flow::Network;
 use super::map::Placement;
 use super::zones::Zones;
-use crate::base::ids::NodeId;
+use crate::base::ids::{NodeId, TabletId};
 use crate::base::token::Tablets;
 
 const SOURCE: usize = 0;
@@ -43,7 +43,7 @@ fn choose(
     zones: &Zones,
     tablets: Tablets,
     holders: &[Vec<u16>],
-    before: impl Fn(crate::base::ids::TabletId) -> Option<NodeId>,
+    before: impl Fn(TabletId) -> Option<NodeId>,
 ) -> Vec<u16> {
     let node_count = zones.nodes.len();
     let first_tablet = FIRST_NODE + node_count;

@@ -22,7 +22,7 @@ pub struct Share {
     pub primaries: u32,
     /// Replicas that its weight deserves, as near as zones allow: the share that placement aims at, and meets to less than one replica.
     pub ideal: f64,
-    /// Replicas that its weight alone would deserve, were there no zones and could a node hold a tablet twice.
+    /// Replicas that its weight alone would deserve, were there no racks and could a node hold a tablet twice; with one factor for all, were there no datacenters either.
     pub by_weight: f64,
 }
 
@@ -73,14 +73,12 @@ impl Shares {
             .map(|node| node.id)
             .zip(fair_shares(&zones, tablet_count).into_iter().map(|fair| fair.value()))
             .collect();
-        let weights: f64 = zones.nodes.iter().map(|node| f64::from(node.weight)).sum();
-        let total = f64::from(tablet_count) * f64::from(zones.replica_count);
+        let by_weight = weight_alone(nodes, factor, tablet_count, &ideals);
         let mut shares = Vec::new();
         for node in nodes {
             let (replicas, primaries) = held.remove(&node.id).unwrap_or_default();
-            let ideal = ideals.get(&node.id).copied();
-            let by_weight = ideal.map_or(0.0, |_| total * f64::from(node.weight) / weights);
-            let ideal = ideal.unwrap_or(0.0);
+            let ideal = ideals.get(&node.id).copied().unwrap_or(0.0);
+            let by_weight = by_weight.get(&node.id).copied().unwrap_or(0.0);
             shares.push(Share { node: node.clone(), replicas, primaries, ideal, by_weight });
         }
         shares.extend(held.into_iter().map(|(id, (replicas, primaries))| Share {
@@ -106,6 +104,33 @@ impl Shares {
         let aimed = self.nodes.iter().filter(|share| share.ideal > 0.0);
         aimed.map(|share| share.error_percent().abs()).fold(0.0, f64::max)
     }
+}
+
+/// What each node that can hold data deserves by its weight alone: among all, or among its datacenter's where each has its own factor.
+fn weight_alone(
+    nodes: &[Node],
+    factor: &Factor,
+    tablet_count: u32,
+    able: &HashMap<NodeId, f64>,
+) -> HashMap<NodeId, f64> {
+    // The group in which weights are compared, and its factor.
+    let group = |datacenter: &str| match factor {
+        Factor::Total(count) => (String::new(), *count),
+        Factor::PerDatacenter(counts) => {
+            (datacenter.to_owned(), counts.get(datacenter).copied().unwrap_or(0))
+        }
+    };
+    let mut weights: HashMap<String, u64> = HashMap::new();
+    for node in nodes {
+        *weights.entry(group(&node.datacenter).0).or_default() += u64::from(node.weight);
+    }
+    let able = nodes.iter().filter(|node| able.contains_key(&node.id));
+    let deserved = able.map(|node| {
+        let (name, count) = group(&node.datacenter);
+        let replicas = f64::from(count) * f64::from(tablet_count);
+        (node.id, replicas * f64::from(node.weight) / weights[&name] as f64)
+    });
+    deserved.collect()
 }
 
 /// A bar of eighths of characters.

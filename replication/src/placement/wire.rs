@@ -37,6 +37,19 @@ fn malformed(detail: impl Into<String>) -> Error {
 impl Placement {
     /// The placement as bytes.
     ///
+    /// ```
+    /// use treering_replication::base::{ids::NodeId, token::Tablets};
+    /// use treering_replication::placement::Placement;
+    ///
+    /// let lists = [1, 2, 2, 3].map(NodeId).to_vec();
+    /// let placement = Placement::from_lists(Tablets::new(2)?, 2, lists)?;
+    /// let mut bytes = placement.encode()?;
+    /// assert_eq!(Placement::decode(&bytes)?, placement);
+    /// bytes[20] ^= 1;
+    /// assert!(Placement::decode(&bytes).is_err());
+    /// # Ok::<(), treering_replication::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::InvalidSetting`] for a placement on more than 65536 nodes, which only [`Placement::from_lists`] can make.
     pub fn encode(&self) -> Result<Vec<u8>> {
