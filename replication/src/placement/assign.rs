@@ -19,16 +19,18 @@
 //! nest in datacenters, both have exact bounds; shares are exact instead of as large as the smallest node allows; and moves are in the flow's cost from
 //! the start, where Garage looks for negative cycles afterwards.
 //!
-//! Tablets and candidates are tried in the order of a hash, so that two nodes share few tablets: the copies that replace a lost node are then read
-//! from many nodes. The hash of a candidate is divided by its weight, a draw in the manner of rendezvous hashing
-//! (Thaler and Ravishankar, 1998), so that heavy nodes come early in more lists.
+//! Tablets, zones and nodes are tried in the order of a hash, so that which node holds a tablet says little about who else does. Two nodes share few tablets: the copies that
+//! replace a lost node are then read from many. And each node has tablets of every kind to give: with zones in a fixed order some had none that could enter a new node's rack, and
+//! joins cost up to a fifth more. The hash of a candidate is divided by its weight, a draw in the manner of rendezvous hashing (Thaler and Ravishankar, 1998), so that heavy
+//! nodes come early in more lists.
 
 use super::fair::Fair;
 use super::flow::Network;
 use super::map::Placement;
-use super::zones::{Bounds, Zones};
-use crate::base::ids::TabletId;
+use super::zones::{Bounds, Member, Zones};
+use crate::base::ids::{NodeId, TabletId};
 use crate::base::token::Tablets;
+use std::ops::Range;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// A scattered number that is the same everywhere.
@@ -106,6 +108,17 @@ pub(super) fn assign(
     holders
 }
 
+/// A node's place in the queue for a tablet: a scattered number, the smaller the better, by weight.
+fn draw(tablet: TabletId, node: &Member) -> (u64, NodeId) {
+    (scatter(tablet, node.id.0) / u64::from(node.weight), node.id)
+}
+
+fn sorted<K: Ord>(indices: Range<usize>, key: impl FnMut(&usize) -> K) -> Vec<usize> {
+    let mut sorted: Vec<usize> = indices.collect();
+    sorted.sort_by_cached_key(key);
+    sorted
+}
+
 /// Adds what belongs to one tablet; answers its edges to nodes.
 fn add_tablet(
     network: &mut Network,
@@ -117,25 +130,27 @@ fn add_tablet(
     let spare = |bounds: Bounds| bounds.high - bounds.low;
     let first_datacenter = first + 1;
     let first_rack = first_datacenter + zones.datacenters.len();
+    let draws: Vec<(u64, NodeId)> = zones.nodes.iter().map(|node| draw(tablet, node)).collect();
+    // A zone is as lucky as the luckiest of its nodes.
+    let of_rack = |&rack: &usize| zones.racks[rack].nodes.clone().map(|node| draws[node]).min();
+    let of_datacenter = |&datacenter: &usize| {
+        zones.datacenters[datacenter].racks.clone().map(|rack| of_rack(&rack)).min()
+    };
     let mut choices = Vec::with_capacity(zones.nodes.len());
     let mut free = zones.replica_count;
-    for (index, datacenter) in zones.datacenters.iter().enumerate() {
-        let at = first_datacenter + index;
+    for datacenter in sorted(0..zones.datacenters.len(), of_datacenter) {
+        let at = first_datacenter + datacenter;
+        let datacenter = &zones.datacenters[datacenter];
         let mut owed = datacenter.bounds.low;
         free -= owed;
-        for index in datacenter.racks.clone() {
-            let rack = &zones.racks[index];
-            network.edge(Vertices::SOURCE, first_rack + index, rack.bounds.low, 0);
-            network.edge(at, first_rack + index, spare(rack.bounds), 0);
+        for rack in sorted(datacenter.racks.clone(), of_rack) {
+            let below = first_rack + rack;
+            let rack = &zones.racks[rack];
+            network.edge(Vertices::SOURCE, below, rack.bounds.low, 0);
+            network.edge(at, below, spare(rack.bounds), 0);
             owed -= rack.bounds.low;
-            let mut candidates: Vec<usize> = rack.nodes.clone().collect();
-            candidates.sort_by_cached_key(|&node| {
-                let node = &zones.nodes[node];
-                (scatter(tablet, node.id.0) / u64::from(node.weight), node.id)
-            });
-            for node in candidates {
-                let head = Vertices::FIRST_NODE + node;
-                let edge = network.edge(first_rack + index, head, 1, costs[node]);
+            for node in sorted(rack.nodes.clone(), |&node| draws[node]) {
+                let edge = network.edge(below, Vertices::FIRST_NODE + node, 1, costs[node]);
                 choices.push((edge, node as u16));
             }
         }

@@ -29,9 +29,9 @@ pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Node>,
     pub(crate) factor: Factor,
     pub(crate) tablets: Tablets,
-    racks: u64,
-    datacenters: u64,
-    next_id: u64,
+    pub(crate) racks: u64,
+    pub(crate) datacenters: u64,
+    pub(crate) next_id: u64,
 }
 
 impl Cluster {
