@@ -329,7 +329,8 @@ impl Db {
     /// ([`Options::change_log_bytes`](crate::Options::change_log_bytes)); they outlive reopening.
     ///
     /// A copy and what has happened since: take a [`snapshot`](Db::snapshot), copy what it sees, and follow from its
-    /// [`sequence`](Snapshot::sequence) on; or begin with that of a [`checkpoint`](Db::checkpoint). A number inside of a batch gives the batch whole. Not
+    /// [`sequence`](Snapshot::sequence) on. A [`checkpoint`](Db::checkpoint) may hold some commits after the number that it returns: who follows from there
+    /// sees these again, which does no harm but to merges. A number inside of a batch gives the batch whole. Not
     /// told are what expires, what a compaction filter changes, and that a keyspace was dropped. Of an ingest it is told which keys it brought.
     ///
     /// It yields what readers see. A commit that is not Sync may be taken back by the loss of power, and its number be given out again: whoever must never be
