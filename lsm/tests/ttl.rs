@@ -6,9 +6,10 @@ mod common;
 use common::{Chance, tiny_options};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use treering_lsm::base::clock::{Clock, ManualClock};
-use treering_lsm::io::sim::{LossModel, SimDisk};
+use treering_lsm::io::sim::{Call, LossModel, SimDisk};
 use treering_lsm::{Counter, Db, Environment, KeyspaceOptions, Options, ReadOptions};
 
 const TTL: Duration = Duration::from_secs(64);
@@ -28,7 +29,10 @@ fn options() -> Options {
 }
 
 fn open(disk: &SimDisk, clock: &Arc<ManualClock>) -> Db {
-    let clock: Arc<dyn Clock> = clock.clone();
+    open_by(disk, clock.clone())
+}
+
+fn open_by(disk: &SimDisk, clock: Arc<dyn Clock>) -> Db {
     let environment = Environment { clock, ..Environment::manual(Arc::new(disk.clone())) };
     Db::open_in(environment, "/db", options()).unwrap()
 }
@@ -177,4 +181,115 @@ fn operands_expire_and_other_keyspaces_keep_everything() {
     let mut bad = keyspace_options();
     bad.ttl = Some(Duration::from_millis(3));
     assert!(db.create_keyspace("bad", bad).is_err());
+}
+
+#[test]
+fn what_a_range_deleted_does_not_come_back_when_the_rest_expires() {
+    // Guards: the range of an expiry takes no range delete away from readers who do not see it.
+    let disk = SimDisk::new(1);
+    let clock = Arc::new(ManualClock::default());
+    let db = open(&disk, &clock);
+    db.put(b"x", b"1").unwrap();
+    db.flush().unwrap();
+    let _held = db.snapshot();
+    db.default_keyspace().delete_range(&b"x"[..]..&b"y"[..]).unwrap();
+    db.put(b"z", b"1").unwrap();
+    for second in 0..90 {
+        pass(&db, &clock, Duration::from_secs(1));
+        assert!(db.get(b"x").unwrap().is_none(), "back after {second} s");
+    }
+}
+
+#[test]
+fn a_held_snapshot_does_not_keep_an_idle_keyspace_from_expiring() {
+    // Guards: the time to live of entries that are the last ones written, also after a crash.
+    let disk = SimDisk::new(1);
+    let clock = Arc::new(ManualClock::default());
+    let db = open(&disk, &clock);
+    db.put(b"x", b"1").unwrap();
+    let held = db.snapshot();
+    pass(&db, &clock, TTL + LATE);
+    assert!(db.get(b"x").unwrap().is_none());
+    let image = disk.after_kill();
+    drop((held, db));
+    let db = open(&image, &clock);
+    assert!(db.get(b"x").unwrap().is_none());
+    db.put(b"x", b"2").unwrap();
+    assert!(db.get(b"x").unwrap().is_some(), "the number of the expiry is not given out again");
+}
+
+#[test]
+fn a_snapshot_keeps_not_seeing_what_was_deleted_when_an_expiry_comes_before_a_flush() {
+    // Guards: no table says that a range delete was applied to it that was still in a memtable.
+    let disk = SimDisk::new(1);
+    let clock = Arc::new(ManualClock::default());
+    let db = open(&disk, &clock);
+    for n in 0..8 {
+        db.put(b"x", b"1").unwrap();
+        db.put(format!("f{n}").as_bytes(), b"1").unwrap();
+        db.default_keyspace().flush().unwrap();
+    }
+    db.default_keyspace().delete_range(&b"x"[..]..&b"y"[..]).unwrap();
+    let mut then = ReadOptions::default();
+    then.snapshot = Some(db.snapshot());
+    db.put(b"zz", b"1").unwrap();
+    // The compaction that is due comes only after the expiry.
+    let is_table = |path: &std::path::Path| path.extension().is_some_and(|e| e == "sst");
+    let at_table = move |call, path: &std::path::Path| call == Call::Write && is_table(path);
+    disk.fail_matching(at_table, libc::EIO, true);
+    clock.sleep(Duration::from_secs(1));
+    assert!(db.step().is_err() && disk.fired() == 1);
+    clock.sleep(TTL + Duration::from_secs(4));
+    db.put(b"w", b"1").unwrap();
+    for step in 0..10 {
+        db.step().unwrap();
+        let found = db.default_keyspace().get_with(b"x", &then).unwrap();
+        assert!(found.is_none(), "step {step}");
+    }
+}
+
+/// A wall clock that can be set.
+#[derive(Debug, Default)]
+struct Settable {
+    inner: ManualClock,
+    ahead_seconds: AtomicU64,
+}
+
+impl Clock for Settable {
+    fn now(&self) -> Duration {
+        self.inner.now()
+    }
+
+    fn wall(&self) -> Duration {
+        self.inner.now() + Duration::from_secs(self.ahead_seconds.load(Ordering::Relaxed))
+    }
+
+    fn sleep(&self, time: Duration) {
+        self.inner.sleep(time);
+    }
+}
+
+#[test]
+fn a_clock_that_was_ahead_for_a_moment_does_not_end_expiry() {
+    // Guards: entries go in time although the wall clock is years behind the last time mark, also of an earlier opening.
+    let disk = SimDisk::new(1);
+    let clock = Arc::new(Settable::default());
+    let db = open_by(&disk, clock.clone());
+    clock.ahead_seconds.store(10 * 365 * 86_400, Ordering::Relaxed);
+    db.put(b"a", b"1").unwrap();
+    pass(&db, &clock.inner, Duration::from_secs(5));
+    clock.ahead_seconds.store(0, Ordering::Relaxed);
+    let check = |db: &Db| {
+        db.put(b"x", b"1").unwrap();
+        for second in 0..72u64 {
+            pass(db, &clock.inner, Duration::from_secs(1));
+            db.put(b"tick", b"1").unwrap();
+            assert!(second > 62 || db.get(b"x").unwrap().is_some(), "{second} s");
+        }
+        pass(db, &clock.inner, Duration::from_secs(2));
+        assert!(db.get(b"x").unwrap().is_none());
+    };
+    check(&db);
+    db.close().unwrap();
+    check(&open_by(&disk, clock.clone()));
 }

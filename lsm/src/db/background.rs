@@ -349,7 +349,11 @@ impl Engine {
             }
             return Err(self.fail(error));
         }
-        versions.tidy_ranges(&self.snapshots.list());
+        // Who reads now counts as well: the edit may bring ranges that are not visible yet, and they must not supersede those that are.
+        let mut readers = self.snapshots.list();
+        readers.push(self.current.visible());
+        readers.dedup();
+        versions.tidy_ranges(&readers);
         let shapes = versions.shapes();
         self.current.change(|view| change(view, shapes));
         self.update_pace(versions);

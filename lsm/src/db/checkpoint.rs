@@ -18,8 +18,10 @@ use crate::db::engine::Engine;
 use crate::db::spans::span;
 use crate::file::manifest::ManifestWriter;
 use crate::file::name;
+use crate::format::edit::VersionEdit;
 use crate::io::Disk;
 use crate::job::output::remove_all;
+use crate::version::view::Shapes;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,11 +38,7 @@ impl Engine {
         if !planted(Bug::CheckpointUnflushed) {
             self.flush_all()?;
         }
-        // The shapes keep their tables from being unlinked.
-        let (snapshot, shapes) = {
-            let versions = self.versions.lock();
-            (versions.checkpoint(), versions.shapes())
-        };
+        let (snapshot, shapes) = self.whole_commits()?;
         disk.create_directory(directory).map_err(|e| Error::io("create", directory, e))?;
         let tables = shapes
             .iter()
@@ -69,6 +67,30 @@ impl Engine {
                 let _as_well_as_may_be = disk.sync_directory(directory);
                 remove_all(&**disk, &made);
                 Err(error)
+            }
+        }
+    }
+
+    /// All that is in tables, at a moment when that is a prefix of the commits: what came in from outside may be younger than a generation
+    /// that is not flushed yet. The shapes keep their tables from being unlinked.
+    fn whole_commits(&self) -> Result<(VersionEdit, Shapes)> {
+        let look = || {
+            let versions = self.versions.lock();
+            let (before, state) = (versions.outside(), self.schedule.state.lock());
+            let waits = state.frozen.iter().any(|held| held.generation.number() < before);
+            drop(state);
+            let found = (!waits).then(|| (versions.checkpoint(), versions.shapes()));
+            (before, found)
+        };
+        if let (_, Some(found)) = look() {
+            return Ok(found);
+        }
+        // Nothing more comes in from outside while the commits are held, and a flush does not need them.
+        let _commit = self.commit.lock();
+        loop {
+            match look() {
+                (_, Some(found)) => return Ok(found),
+                (before, None) => self.wait_until_flushed(before)?,
             }
         }
     }

@@ -8,6 +8,8 @@
 //! Promises:
 //! 1. Nothing expires before its time (on a wall clock that is not set ahead), also after a crash: the numbers up to a mark are never given
 //!    out again, because the record with the mark says that they are taken.
+//!    A clock that is ahead for a moment makes what was written before expire early, and no more: from then on the database goes by a time of its own,
+//!    which never goes back and is no slower than the monotonic clock.
 //! 2. While the database is open, an entry is gone within four intervals after its time: the mark, the look at it, the flush
 //!    of a memtable that holds it, and the range delete may each be one away.
 //!
@@ -38,6 +40,8 @@ const INTERVAL_MAX: Duration = Duration::from_secs(3600);
 pub(crate) struct Expiry {
     /// By the monotonic clock; `None`: never.
     last: Mutex<Option<Duration>>,
+    /// The time in use, and the monotonic clock then.
+    time: Mutex<Option<(u64, Duration)>>,
 }
 
 /// What is to be done now.
@@ -76,13 +80,50 @@ impl Engine {
             *last = Some(now);
             self.due(&versions)
         };
+        let expires = !due.edit.range_deletes.is_empty();
         let frozen = self.freeze_expired(due.expired)?;
         if due.edit.time_marks.is_empty() && due.edit.range_deletes.is_empty() {
             return Ok(frozen);
         }
-        self.install(&due.edit, |view, shapes| View { shapes, ..view.clone() })?;
+        self.install_due(due.edit)?;
         self.versions.lock().forget_time_marks_before(due.oldest_needed);
-        Ok(frozen || !due.edit.range_deletes.is_empty())
+        Ok(frozen || expires)
+    }
+
+    /// Where the range of an expiry comes after the last commit it takes that number, for all readers to see it and no commit to get it.
+    fn install_due(&self, mut edit: VersionEdit) -> Result<()> {
+        let show = |view: &View, shapes| View { shapes, ..view.clone() };
+        let last = edit.range_deletes.iter().map(|(_, range)| range.sequence).max();
+        let mut commit = self.commit.lock();
+        let Some(taken) = last.filter(|&last| last > commit.sequence) else {
+            drop(commit);
+            return self.install(&edit, show);
+        };
+        commit.sequence = taken;
+        self.changes.iter().for_each(|changes| changes.append_lost(taken));
+        edit.last_sequence = edit.last_sequence.max(Some(taken));
+        self.install(&edit, show)?;
+        self.current.publish(taken);
+        drop(commit);
+        self.changes.iter().for_each(|changes| changes.tell());
+        Ok(())
+    }
+
+    /// Milliseconds since 1970, by a clock that never goes back and never stands still.
+    fn time(&self, versions: &VersionSet) -> u64 {
+        let (wall, now) =
+            (self.environment.clock.wall().as_millis() as u64, self.environment.clock.now());
+        let mut time = self.expiry.time.lock();
+        let before = match *time {
+            Some((millis, at)) => millis + now.saturating_sub(at).as_millis() as u64,
+            None => versions.last_time_mark().map_or(0, |mark| mark.millis),
+        };
+        let millis = wall.max(before);
+        // As long as the wall clock is behind, the parts of milliseconds add up.
+        if time.is_none() || wall >= before {
+            *time = Some((millis, now));
+        }
+        millis
     }
 
     /// Has a memtable flushed that holds something expired: ranges of the manifest are for what is in tables.
@@ -104,7 +145,7 @@ impl Engine {
         }
         // In this order: what is visible was written before the time that is noted for it.
         let visible = self.current.visible();
-        let millis = self.environment.clock.wall().as_millis() as u64;
+        let millis = self.time(versions);
         let news = |mark: TimeMark| mark.sequence < visible && mark.millis < millis;
         if versions.last_time_mark().is_none_or(news) {
             edit.last_sequence = Some(visible);
@@ -115,11 +156,11 @@ impl Engine {
 
     fn due(&self, versions: &VersionSet) -> Due {
         let mut edit = self.time_note(versions);
-        let wall = self.environment.clock.wall().as_millis() as u64;
-        let (mut oldest_needed, mut expired) = (wall, 0);
+        let time = self.time(versions);
+        let (mut oldest_needed, mut expired) = (time, 0);
         for keyspace in versions.keyspaces() {
             let Some(ttl) = keyspace.record.options.ttl else { continue };
-            let millis = wall.saturating_sub(ttl.as_millis() as u64);
+            let millis = time.saturating_sub(ttl.as_millis() as u64);
             oldest_needed = oldest_needed.min(millis);
             let sequence = versions.written_by(millis);
             expired = expired.max(sequence);

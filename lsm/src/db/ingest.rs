@@ -26,6 +26,7 @@ use crate::base::sync::MutexGuard;
 use crate::base::sync::atomic::Ordering;
 use crate::db::background::LOOK_AGAIN;
 use crate::db::engine::{Commit, Engine};
+use crate::db::schedule::Frozen;
 use crate::db::spans::span;
 use crate::file::copy::copy;
 use crate::file::name;
@@ -81,6 +82,7 @@ impl Engine {
         if paths.is_empty() {
             return Ok(self.current.visible());
         }
+        let _caller = self.begin_call()?;
         let sources = self.look_at(paths)?;
         if options.verify {
             sources.iter().try_for_each(|source| self.verify_source(source))?;
@@ -151,6 +153,7 @@ impl Engine {
         let disk = &self.environment.disk;
         let mut tables = Vec::new();
         for Source { path, info } in sources {
+            self.jobs.check_open()?;
             let number = self.jobs.new_file();
             let target = name::table(&self.directory, number);
             made.push(target.clone());
@@ -223,6 +226,7 @@ impl Engine {
         }
         let at = |range: &RangeDelete| RangeDelete { sequence: ranged, ..range.clone() };
         edit.range_deletes.extend(ranges.iter().map(|(id, range)| (*id, at(range))));
+        versions.note_outside(next.number());
         let kept = match &self.changes {
             Some(changes) => {
                 let mut told = Vec::new();
@@ -249,7 +253,6 @@ impl Engine {
             return Err(error.into());
         }
         installed?;
-        drop(versions);
         if let (Some(changes), Some(kept)) = (&self.changes, kept) {
             changes.ingested(kept);
         }
@@ -257,6 +260,8 @@ impl Engine {
         commit.active = next;
         commit.active_since = sequence;
         self.current.publish(sequence);
+        // Not before: a compaction that took the tables while nobody can see them would keep nothing for those who see what was before.
+        drop(versions);
         drop(commit);
         self.changes.iter().for_each(|changes| changes.tell());
         // There may be compactions to do.
@@ -272,8 +277,10 @@ impl Engine {
 
     /// Freezes the active generation, and waits until nothing that the tables replace is in memory. Returns with the lock held.
     fn flush_before(&self, what: &FromOutside) -> Result<MutexGuard<'_, Commit>> {
-        // Most of what there is to flush is flushed while others still write.
-        if self.is_met(what)? {
+        // Most of what there is to flush is flushed while others still write. With a change log that is all there is: which of its files count
+        // is said by the newest number that does, and no older one may be missing then.
+        let flushes_all = self.changes.is_some();
+        if flushes_all || self.is_met(what)? {
             self.flush_all()?;
         }
         let mut commit = self.commit.lock();
@@ -289,7 +296,8 @@ impl Engine {
             }
             let mut state = self.schedule.state.lock();
             let mut frozen = state.frozen.iter();
-            if !frozen.try_fold(false, |found, held| Ok(found || what.meets(&held.generation)?))? {
+            let is_met = |held: &Frozen| Ok(flushes_all || what.meets(&held.generation)?);
+            if !frozen.try_fold(false, |found, held| Ok::<_, Error>(found || is_met(held)?))? {
                 drop(state);
                 return Ok(commit);
             }

@@ -8,7 +8,7 @@ use crate::base::sync::atomic::Ordering;
 use crate::db::background::{LOOK_AGAIN, RETRY_PAUSE};
 use crate::db::engine::Engine;
 use crate::db::listener::{Closed, CompactionReason};
-use crate::db::schedule::{Exclusive, State};
+use crate::db::schedule::{Caller, Exclusive, State};
 use crate::db::spans::span;
 use crate::format::edit::VersionEdit;
 use crate::job::pick::{self, Circumstances};
@@ -40,6 +40,11 @@ impl Engine {
             }
             commit.active.number()
         };
+        self.wait_until_flushed(target)
+    }
+
+    /// Waits until every frozen generation with a number below this one is in tables.
+    pub(crate) fn wait_until_flushed(&self, target: u64) -> Result<()> {
         let flushed =
             |state: &State| state.frozen.iter().all(|frozen| frozen.generation.number() >= target);
         if self.is_manual() {
@@ -210,12 +215,22 @@ impl Engine {
         result
     }
 
-    /// Waits for compactions in callers' threads: nothing may be written or removed once the lock is given back.
+    /// Waits for compactions and the making of tables in callers' threads: nothing may be written or removed once the lock is given back.
     fn wait_for_callers(&self) {
         let mut state = self.schedule.state.lock();
-        while state.exclusive > 0 {
+        while state.exclusive > 0 || state.callers > 0 {
             self.schedule.done.wait(&mut state);
         }
+    }
+
+    /// For callers that make or remove files: the database is not closed before they are done. Never under the lock of the commits or of the versions.
+    pub(crate) fn begin_call(&self) -> Result<Caller<'_>> {
+        let mut state = self.schedule.state.lock();
+        if state.closing {
+            return Err(Error::Closed);
+        }
+        state.callers += 1;
+        Ok(Caller { schedule: &self.schedule })
     }
 
     fn close_log(&self) -> Result<()> {

@@ -21,6 +21,8 @@ pub(crate) struct State {
     pub(crate) compacting: usize,
     /// While above zero no compaction is started on its own: a manual one wants or has the tables. `close` waits for it.
     pub(crate) exclusive: usize,
+    /// Callers that make tables in their own threads. `close` waits for them.
+    pub(crate) callers: usize,
     /// Steps to which nobody has reacted: raised by every event that may make work.
     pub(crate) events: u64,
     pub(crate) closing: bool,
@@ -96,5 +98,17 @@ impl Drop for Exclusive<'_> {
     fn drop(&mut self) {
         self.schedule.state.lock().exclusive -= 1;
         self.schedule.alarm();
+    }
+}
+
+/// A caller that makes or removes files of the database. Given back on drop.
+pub(crate) struct Caller<'a> {
+    pub(crate) schedule: &'a Schedule,
+}
+
+impl Drop for Caller<'_> {
+    fn drop(&mut self) {
+        self.schedule.state.lock().callers -= 1;
+        self.schedule.done.notify_all();
     }
 }

@@ -211,7 +211,7 @@ impl Block {
                 Err(format!("block entry {index} has sequence number {found}, where 0 is due"))
             }
             None => {
-                self.tag_min += sequence << KIND_BITS;
+                self.tag_min = self.tag_min.wrapping_add(sequence << KIND_BITS);
                 Ok(self)
             }
         }

@@ -10,16 +10,18 @@ use std::sync::Arc;
 const HELD_MAX: usize = 4096;
 
 /// Collected newest first, as a flush or compaction meets them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Operands {
     operator: Option<Arc<dyn MergeOperator>>,
     held: Vec<(Tag, Vec<u8>)>,
+    /// So many make it worth trying to combine them; more after the operator could not.
+    try_at: usize,
 }
 
 impl Operands {
     /// None yet.
     pub fn new(operator: Option<Arc<dyn MergeOperator>>) -> Operands {
-        Operands { operator, held: Vec::new() }
+        Operands { operator, held: Vec::new(), try_at: HELD_MAX }
     }
 
     /// True without operands.
@@ -31,8 +33,9 @@ impl Operands {
     /// Takes one more, older than those before.
     pub fn push(&mut self, key: &[u8], tag: Tag, operand: &[u8]) {
         self.held.push((tag, operand.to_vec()));
-        if self.held.len() >= HELD_MAX {
+        if self.held.len() >= self.try_at {
             self.combine(key);
+            self.try_at = HELD_MAX.max(2 * self.held.len());
         }
     }
 
@@ -64,7 +67,7 @@ impl Operands {
         match merged(self.operator.as_deref(), key, base, &self.oldest_first()) {
             Ok(value) => {
                 output.add(key, tag_of(Tag::new(newest.sequence(), Kind::Put)), &value)?;
-                self.held.clear();
+                self.clear();
                 Ok(true)
             }
             // Whoever reads the key is told. Here nothing may be lost.
@@ -80,7 +83,13 @@ impl Operands {
             output.add(key, *tag, operand)?;
         }
         let written = self.held.len() as u64;
-        self.held.clear();
+        self.clear();
         Ok(written)
+    }
+
+    /// For the next key.
+    fn clear(&mut self) {
+        self.held.clear();
+        self.try_at = HELD_MAX;
     }
 }

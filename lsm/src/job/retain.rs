@@ -88,9 +88,11 @@ impl Retain {
     ///
     /// This is more than the number of the newest one given: a forgotten one is done with, too. The manifest says what is forgotten; that a table
     /// says it as well is the second line of defence, for its entries may have lost the numbers by which they are newer.
+    ///
+    /// One that is newer than a snapshot says nothing about those before it: expiry brings some that are newer than what a memtable still holds.
     pub fn applied(&self, known: SequenceNumber) -> SequenceNumber {
         let oldest = self.snapshots.first().copied().unwrap_or(SEQUENCE_MAX);
-        self.ranges.newest(SEQUENCE_MAX).max(known).min(oldest)
+        self.ranges.newest(oldest).max(known).min(oldest)
     }
 
     /// The tag of a value made of the entries at hand.

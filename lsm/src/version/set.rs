@@ -76,6 +76,8 @@ pub struct VersionSet {
     time_marks: Vec<TimeMark>,
     /// What was forgotten since the last edit, for the next.
     range_forgets: Vec<(KeyspaceId, RangeDelete)>,
+    /// Number of the generation that began with the last tables from outside.
+    outside: u64,
     /// Memory of all range deletes.
     range_charge: Charge,
     is_recovering: bool,
@@ -107,6 +109,7 @@ impl VersionSet {
             changes: 0,
             time_marks: Vec::new(),
             range_forgets: Vec::new(),
+            outside: 0,
             range_charge,
             is_recovering: false,
             writer: None,
@@ -180,6 +183,16 @@ impl VersionSet {
         }
         (self.operators, self.filters) = (operators, filters);
         Ok(())
+    }
+
+    /// Tables came in from outside, and this generation began with them: they are younger than all before it.
+    pub fn note_outside(&mut self, generation: u64) {
+        self.outside = generation;
+    }
+
+    /// The generation that began with the last tables from outside; 0 if there were none.
+    pub fn outside(&self) -> u64 {
+        self.outside
     }
 
     /// The largest sequence number that was written at `millis` (since 1970) or before; 0 if that is not known.
@@ -311,6 +324,7 @@ impl VersionSet {
             time_marks: self.time_marks.clone(),
             // The snapshot of the set is without what was forgotten.
             range_forgets: Vec::new(),
+            outside: self.outside,
             range_charge: self.context.budget.charge(Use::TableMetadata, self.range_charge.bytes()),
             is_recovering: false,
             writer: None,
@@ -531,7 +545,10 @@ impl VersionSet {
         }
         let highest = edit.added.iter().map(|(_, _, info)| info.table_id + 1).max().unwrap_or(0);
         self.next_file = self.next_file.max(edit.next_file.unwrap_or(0)).max(highest);
-        self.last_sequence = self.last_sequence.max(edit.last_sequence.unwrap_or(0));
+        // Also that of an expiry which came after the last commit: a number that a range has is taken.
+        let ranged = edit.range_deletes.iter().map(|(_, range)| range.sequence).max();
+        let last = edit.last_sequence.max(ranged).unwrap_or(0);
+        self.last_sequence = self.last_sequence.max(last);
         self.log = edit.log.unwrap_or(self.log);
         self.promised = self.promised.max(edit.promised.unwrap_or(0));
         self.changes = self.changes.max(edit.changes.unwrap_or(0));
