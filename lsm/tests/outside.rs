@@ -1,5 +1,9 @@
 //! What comes in past the memtables, beside everything else that goes on: readers, compactions, checkpoints, closing.
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test, with threads of its own"
+)]
 
 mod common;
 
@@ -200,8 +204,7 @@ fn what_a_range_deleted_stays_deleted_while_a_large_batch_comes_in() {
     }));
     db.write(&batch, &WriteOptions::default()).unwrap();
     let (now, snapshot) = seen.lock().unwrap().take().expect("the manifest was written anew");
-    let mut then = ReadOptions::default();
-    then.snapshot = Some(snapshot);
+    let then = ReadOptions { snapshot: Some(snapshot), ..ReadOptions::default() };
     let later = keyspace.get_with(b"k", &then).unwrap().is_some();
     assert_eq!((now, later), (false, false), "back for a reader, for a snapshot");
 }

@@ -230,8 +230,7 @@ fn a_snapshot_keeps_not_seeing_what_was_deleted_when_an_expiry_comes_before_a_fl
         db.default_keyspace().flush().unwrap();
     }
     db.default_keyspace().delete_range(&b"x"[..]..&b"y"[..]).unwrap();
-    let mut then = ReadOptions::default();
-    then.snapshot = Some(db.snapshot());
+    let then = ReadOptions { snapshot: Some(db.snapshot()), ..ReadOptions::default() };
     db.put(b"zz", b"1").unwrap();
     // The compaction that is due comes only after the expiry.
     let is_table = |path: &std::path::Path| path.extension().is_some_and(|e| e == "sst");

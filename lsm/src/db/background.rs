@@ -292,7 +292,8 @@ impl Engine {
             }
             None => None,
         };
-        edit.changes = changes.map(|(_, kept)| kept.last);
+        let kept = changes.map(|(_, kept)| kept.last);
+        edit.changes = kept.or_else(|| self.unfollowed(&self.versions.lock()));
         let late = planted(Bug::LogStartsTooLate);
         let lsn = if late { self.wal.appended_lsn() } else { frozen.lsn };
         edit.log = Some(LogMark { epoch: self.epoch, lsn });

@@ -148,6 +148,14 @@ impl ChangeFeed {
                 oldest: visible + 1,
             });
         }
+        if let (None, Some(head), _) = feed.look(after)?
+            && head.kind == FrameKind::Lost
+        {
+            // The commit that was seen last is no more.
+            let wanted = after.saturating_add(1);
+            return Err(Error::ChangesGone { wanted, oldest: head.last() + 1 });
+        }
+        feed.reader = None;
         // Whether it is to be had is said now, not at the first commit. What was read to know it is read again.
         feed.find()?;
         feed.reader = None;
@@ -178,8 +186,9 @@ impl ChangeFeed {
         if let Some(set) = self.next()? {
             return Ok(Some(set));
         }
-        let (current, next) = (&self.handle.engine.current, self.next);
-        self.log.wait(timeout, || next > current.visible());
+        let (engine, next) = (&self.handle.engine, self.next);
+        let is_idle = || next > engine.current.visible() && engine.health.check_open().is_ok();
+        self.log.wait(timeout, is_idle);
         self.next()
     }
 
@@ -235,7 +244,9 @@ impl ChangeFeed {
         let mut tried: Vec<SequenceNumber> = Vec::new();
         loop {
             let firsts = match self.log.find(wanted) {
-                Found::Change(head, _) if head.kind == FrameKind::Lost => {
+                Found::Change(head, _)
+                    if matches!(head.kind, FrameKind::Lost | FrameKind::Void) =>
+                {
                     return Ok((None, Some(head), None));
                 }
                 Found::Change(head, payload) => {
@@ -286,7 +297,7 @@ fn scan(reader: &mut ChangeReader, wanted: SequenceNumber) -> Result<Scanned> {
         if head.last() >= wanted {
             return Ok(match head.kind {
                 _ if head.sequence > wanted => Scanned::Beyond(head.sequence),
-                FrameKind::Lost => Scanned::Lost(head),
+                FrameKind::Lost | FrameKind::Void => Scanned::Lost(head),
                 _ => Scanned::Commit(ChangeSet { head, payload: payload.to_vec() }),
             });
         }

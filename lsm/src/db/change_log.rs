@@ -11,7 +11,7 @@
 //! Promises:
 //! 1. What is in files and buffers together is every commit from some number on. Of numbers whose commits a crash has taken back they say that; any other
 //!    hole is told to whoever comes to it.
-//! 2. Files are kept up to a number of bytes; nobody who reads slowly keeps them longer.
+//! 2. Files are kept up to a number of bytes, and [`FILES_MAX`] of them; nobody who reads slowly keeps them longer.
 //! 3. Which files count is said by the manifest: those that begin up to its number. Others were written by a flush that did not come to its end.
 
 use crate::base::error::{Error, Result};
@@ -27,6 +27,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Files that are kept at most: each opening reads the ends of all, and makes one.
+const FILES_MAX: usize = 4096;
 
 /// The commits of one generation.
 #[derive(Debug, Default)]
@@ -56,7 +59,12 @@ impl Buffer {
         self.frames.push((head, Range { start, end }));
     }
 
-    /// Says of numbers up to `last` that there are no commits with them.
+    /// Says of a number that no commit ever had it.
+    pub(crate) fn push_void(&mut self, sequence: SequenceNumber) {
+        self.push(FrameKind::Void, sequence, 1, &[]);
+    }
+
+    /// Says of numbers up to `last` that a crash has taken back the commits that they had.
     pub(crate) fn push_lost(&mut self, first: SequenceNumber, last: SequenceNumber) {
         let mut next = first;
         while next <= last {
@@ -154,10 +162,10 @@ impl ChangeLog {
     }
 
     /// Says that a number was given out for nothing. Called with the commit lock held.
-    pub(crate) fn append_lost(&self, sequence: SequenceNumber) {
+    pub(crate) fn append_void(&self, sequence: SequenceNumber) {
         let mut state = self.state.lock();
         if let Some(active) = state.buffers.back_mut().and_then(Arc::get_mut) {
-            active.push_lost(sequence, sequence);
+            active.push_void(sequence);
         }
     }
 
@@ -170,12 +178,15 @@ impl ChangeLog {
         }
     }
 
-    /// A new generation takes the writes from now on.
+    /// A new generation takes the writes from now on; the one before is to be flushed.
     pub(crate) fn freeze(&self, next: u64) {
-        let mut state = self.state.lock();
-        match state.buffers.back_mut().and_then(Arc::get_mut) {
-            Some(active) if active.is_empty() => active.generation = next,
-            _ => state.buffers.push_back(Arc::new(Buffer::of(next))),
+        self.state.lock().buffers.push_back(Arc::new(Buffer::of(next)));
+    }
+
+    /// A new generation takes the place of one without commits, which is never flushed.
+    pub(crate) fn replace(&self, next: u64) {
+        if let Some(active) = self.state.lock().buffers.back_mut().and_then(Arc::get_mut) {
+            active.generation = next;
         }
     }
 
@@ -226,7 +237,7 @@ impl ChangeLog {
         {
             let mut state = self.state.lock();
             let mut bytes: u64 = state.files.values().map(|kept| kept.bytes).sum();
-            while bytes > self.bytes_max
+            while (bytes > self.bytes_max || state.files.len() > FILES_MAX)
                 && let Some((first, kept)) = state.files.pop_first()
             {
                 bytes -= kept.bytes;
@@ -235,6 +246,12 @@ impl ChangeLog {
         }
         // What stays behind is passed over: reading begins with the number that is asked for.
         remove_all(&*self.disk, &gone);
+    }
+
+    /// Wakes those who wait: the database is closed.
+    pub(crate) fn close(&self) {
+        let _ordered = self.state.lock();
+        self.arrived.notify_all();
     }
 
     /// Bytes of the files that are kept.
@@ -299,7 +316,7 @@ pub(crate) fn kept_files(
                 files.insert(first, Kept { last: reader.last(), bytes: reader.bytes() });
             }
             // The database is none the worse for it, and who asks for what is in it is told.
-            Err(Error::Corruption { .. }) => {}
+            Err(Error::Corruption { .. } | Error::Io { .. }) => {}
             Err(other) => return Err(other),
         }
     }

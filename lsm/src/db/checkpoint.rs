@@ -19,7 +19,7 @@ use crate::db::spans::span;
 use crate::file::manifest::ManifestWriter;
 use crate::file::name;
 use crate::format::edit::VersionEdit;
-use crate::io::Disk;
+use crate::io::{Disk, OpenMode};
 use crate::job::output::remove_all;
 use crate::version::view::Shapes;
 use std::io::ErrorKind;
@@ -55,8 +55,16 @@ impl Engine {
         });
         let number = self.jobs.new_file();
         made.push(name::manifest(directory, number));
+        made.push(directory.join(name::CURRENT).with_extension("tmp"));
+        // For the lock of whoever opens it first: a reader must be able to keep writers out.
+        let lock = directory.join(name::LOCK);
+        let locked = linked.and_then(|()| {
+            let file = disk.open(&lock, OpenMode::CREATE);
+            made.push(lock.clone());
+            file.map(drop).map_err(|error| Error::io("create", &lock, error))
+        });
         // Syncs the directory before it writes CURRENT.
-        let written = linked
+        let written = locked
             .and_then(|()| ManifestWriter::create(disk, directory, number, &snapshot).map(drop));
         match written {
             Ok(()) => Ok(sequence),

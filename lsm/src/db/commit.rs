@@ -26,6 +26,7 @@ use crate::db::listener::LogSegmentStarted;
 use crate::format::batch::{BatchBuilder, BatchReader, Operation, OperationHeader};
 use crate::mem::generation::Generation;
 use crate::mem::memtable::Memtable;
+use crate::version::set::VersionSet;
 use std::sync::Arc;
 
 impl Engine {
@@ -266,7 +267,7 @@ impl Engine {
     ) -> Result<()> {
         debug_assert!(commit.active.is_empty());
         let next = self.new_generation(commit, cost, keyspaces)?;
-        self.change_buffer(&next);
+        self.changes.iter().for_each(|changes| changes.replace(next.number()));
         commit.active = Arc::clone(&next);
         commit.active_since = commit.sequence;
         self.current.change(|view| crate::version::view::View { active: next, ..view.clone() });
@@ -296,6 +297,13 @@ impl Engine {
         if let Some(changes) = &self.changes {
             changes.freeze(next.number());
         }
+    }
+
+    /// The number up to which a database that was followed once is followed no more; `None` if it still is, or never was. For every edit that brings
+    /// commits: a change file that is left over must never look as if it went up to the last of them.
+    pub(crate) fn unfollowed(&self, versions: &VersionSet) -> Option<SequenceNumber> {
+        let was_followed = self.changes.is_none() && versions.changes() > 0;
+        was_followed.then(|| self.current.visible())
     }
 
     /// A generation to follow the active one, with room for `cost` bytes.

@@ -333,11 +333,11 @@ impl Db {
     /// sees these again, which does no harm but to merges. A number inside of a batch gives the batch whole. Not
     /// told are what expires, what a compaction filter changes, and that a keyspace was dropped. Of an ingest it is told which keys it brought.
     ///
-    /// It yields what readers see. A commit that is not Sync may be taken back by the loss of power, and its number be given out again: whoever must never be
-    /// ahead of the database lets it write with [`Durability::Sync`](crate::Durability::Sync).
+    /// It yields what readers see, which may be before it is durable. A crash may take such a commit back; its number is not given out again (each opening with a
+    /// change log leaves some out), and whoever has seen it gets [`Error::ChangesGone`] at its next beginning.
     ///
     /// # Errors
-    /// [`Error::ChangesGone`] if the next commit after `after` is not kept (any more), or `after` lies ahead: never a silent gap.
+    /// [`Error::ChangesGone`] if the next commit after `after` is not kept (any more), or `after` lies ahead or was taken back by a crash: never a silent gap.
     /// [`Error::InvalidOption`] for a database that keeps none. [`Error::Io`], [`Error::Corruption`] of a change file.
     ///
     /// ```

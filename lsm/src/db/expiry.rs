@@ -100,7 +100,7 @@ impl Engine {
             return self.install(&edit, show);
         };
         commit.sequence = taken;
-        self.changes.iter().for_each(|changes| changes.append_lost(taken));
+        self.changes.iter().for_each(|changes| changes.append_void(taken));
         edit.last_sequence = edit.last_sequence.max(Some(taken));
         self.install(&edit, show)?;
         self.current.publish(taken);

@@ -234,12 +234,13 @@ impl Engine {
                     put_ingested(&mut told, *id, &info.smallest, &info.largest);
                 }
                 let written = changes.write_ingest(sequence, &told);
-                let lost = || changes.append_lost(sequence);
-                Some(written.inspect_err(|_| remove()).inspect_err(|_| lost())?)
+                let void = || changes.append_void(sequence);
+                Some(written.inspect_err(|_| remove()).inspect_err(|_| void())?)
             }
             None => None,
         };
-        edit.changes = kept.map(|(_, kept)| kept.last);
+        let unfollowed = || self.unfollowed(&versions).map(|_| sequence);
+        edit.changes = kept.map(|(_, kept)| kept.last).or_else(unfollowed);
         let installed = self.install_under(&mut versions, &edit, |view, shapes| View {
             active: Arc::clone(&next),
             frozen: view.frozen.clone(),
@@ -249,14 +250,14 @@ impl Engine {
             // The manifest does not say so: neither may the change log.
             let path = kept.map(|(first, _)| name::changes(&self.directory, first));
             remove_all(&*self.environment.disk, path.as_slice());
-            self.changes.iter().for_each(|changes| changes.append_lost(sequence));
+            self.changes.iter().for_each(|changes| changes.append_void(sequence));
             return Err(error.into());
         }
         installed?;
         if let (Some(changes), Some(kept)) = (&self.changes, kept) {
             changes.ingested(kept);
         }
-        self.change_buffer(&next);
+        self.changes.iter().for_each(|changes| changes.replace(next.number()));
         commit.active = next;
         commit.active_since = sequence;
         self.current.publish(sequence);

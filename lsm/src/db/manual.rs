@@ -190,6 +190,7 @@ impl Engine {
         }
         self.jobs.closing.store(true, Ordering::Relaxed);
         self.schedule.close();
+        self.changes.iter().for_each(|changes| changes.close());
         self.reactor.close();
         self.pool.join();
         self.wait_for_callers();
@@ -242,7 +243,8 @@ impl Engine {
         // From now on a log that ends early is damage, whatever happened to its files.
         let mut versions = self.versions.lock();
         let noted = self.time_note(&versions);
-        let edit = VersionEdit { promised: Some(self.wal.durable_lsn()), ..noted };
+        let promised = Some(self.wal.durable_lsn());
+        let edit = VersionEdit { promised, changes: self.unfollowed(&versions), ..noted };
         if let Err(error) = versions.apply(&edit) {
             let Error::NoSpace { .. } = error else { return Err(error) };
             self.remove_ballast();

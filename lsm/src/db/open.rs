@@ -329,7 +329,10 @@ fn put_log_into_tables(
     let (disk, directory) = (&jobs.disk, &jobs.directory);
     let mut replay = Replay::new(jobs, arenas, options.write_buffer_bytes() as usize, versions);
     replay.changes = (options.change_log_bytes > 0).then(Buffer::default);
-    replay.followed = followed(disk, directory, versions, is_new)?;
+    if replay.changes.is_some() {
+        replay.followed = followed(disk, directory, versions, is_new)?;
+        replay.jump = if is_new { 0 } else { SEQUENCE_JUMP };
+    }
     let log = versions.log();
     let recovered = if is_new {
         Recovered::default()
@@ -353,6 +356,10 @@ fn put_log_into_tables(
     let start = if again { LogStart { epoch: log.epoch, lsn: log.lsn } } else { start };
     edit.log = Some(LogMark { epoch: start.epoch, lsn: start.lsn });
     edit.last_sequence = Some(sequence);
+    if options.change_log_bytes == 0 && versions.changes() > 0 {
+        // The change log ends here: no file that is left over may look as if it went on to the last commit.
+        edit.changes = Some(sequence);
+    }
     versions.tidy_ranges(&[]);
     let manifest = jobs.new_file();
     edit.next_file = Some(jobs.next_file.load(Ordering::Relaxed));
@@ -449,7 +456,8 @@ fn followed(
     versions: &VersionSet,
     is_new: bool,
 ) -> Result<Option<SequenceNumber>> {
-    if is_new {
+    // Before anything was in tables the log holds all there is.
+    if is_new || (versions.changes() == 0 && versions.last_sequence() == 0) {
         return Ok(Some(0));
     }
     let counted = versions.changes();
@@ -550,6 +558,10 @@ fn remove_strays(
     Ok(())
 }
 
+/// Sequence numbers that an opening with a change log leaves out. More than memtables hold commits, which are what a crash can take back; and few enough
+/// for a hundred million openings.
+const SEQUENCE_JUMP: u64 = 1 << 28;
+
 /// Takes records of the WAL into memtables, and full ones into tables.
 struct Replay<'a> {
     jobs: &'a JobContext,
@@ -564,6 +576,8 @@ struct Replay<'a> {
     changes: Option<Buffer>,
     /// The last number that the change log knows of, if it knows all before.
     followed: Option<SequenceNumber>,
+    /// By how much the sequence numbers jump after the last one.
+    jump: u64,
     edit: VersionEdit,
     last_sequence: SequenceNumber,
     records: u64,
@@ -588,6 +602,7 @@ impl<'a> Replay<'a> {
             kept: Vec::new(),
             changes: None,
             followed: None,
+            jump: 0,
             edit,
             last_sequence: 0,
             records: 0,
@@ -617,7 +632,8 @@ impl<'a> Replay<'a> {
         let last = sequence + u64::from(count) - 1;
         if let Some(changes) = &mut self.changes {
             changes.push(FrameKind::Batch, sequence, count, &[batch]);
-            self.followed = Some(self.followed.map_or(last, |followed| followed.max(last)));
+            // Where it does not know what was before, a hole is not known to be of a crash.
+            self.followed = self.followed.map(|followed| followed.max(last));
         }
         self.last_sequence = self.last_sequence.max(sequence + u64::from(count) - 1);
         self.records += 1;
@@ -704,10 +720,17 @@ impl<'a> Replay<'a> {
 
     /// Writes the rest out; the edit names all tables made. Tables of a replay that fails are strays.
     fn finish(mut self, last_sequence: SequenceNumber) -> Result<VersionEdit> {
-        // Given out before the crash, and taken back by it.
-        self.follow(last_sequence + 1);
+        let mut last = self.last_sequence.max(last_sequence);
+        if self.jump > 0 {
+            // Numbers that may have been told to a follower and then taken back are not given out again; nobody knows how many there were.
+            last += self.jump;
+            self.follow(last);
+            if let Some(changes) = self.changes.as_mut().filter(|_| self.followed.is_some()) {
+                changes.push_void(last);
+            }
+        }
         self.flush()?;
-        self.edit.last_sequence = Some(self.last_sequence);
+        self.edit.last_sequence = Some(last);
         Ok(std::mem::take(&mut self.edit))
     }
 }

@@ -6,7 +6,7 @@
 //! ```
 //! Kind 1, a batch: `count` operations from `sequence` on, as in the log. Kind 2, an ingest at `sequence` (count 1): for each file its keyspace
 //! (varint), smallest and largest key (prefixed). Kind 4, lost (no payload): `count` numbers from `sequence` on were given out and then taken back by a
-//! crash: there are no such commits. Kind 3, the end (no payload): `sequence` is the last one in the file, `count` the frames before.
+//! crash: there are no such commits. Kind 5, void (no payload): the same of numbers that no commit ever had. Kind 3, the end (no payload): `sequence` is the last one in the file, `count` the frames before.
 //! Checksums are made with the first sequence number of the file and the offset; a frame's covers all of it behind the checksum.
 
 use crate::base::checksum::{context_checksum, context_seed, extend};
@@ -35,6 +35,8 @@ pub enum FrameKind {
     End = 3,
     /// Numbers whose commits a crash has taken back.
     Lost = 4,
+    /// Numbers that no commit ever had: an expiry took them, or an ingest that failed.
+    Void = 5,
 }
 
 /// The head of a frame.
@@ -126,6 +128,7 @@ pub fn read_frame_head(bytes: &[u8; FRAME_HEADER_BYTES]) -> Result<FrameHead, St
         2 => FrameKind::Ingest,
         3 => FrameKind::End,
         4 => FrameKind::Lost,
+        5 => FrameKind::Void,
         other => return Err(format!("a frame of kind {other}")),
     };
     let sequence = u64::from(word(9)) | u64::from(word(13)) << 32;

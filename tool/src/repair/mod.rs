@@ -103,7 +103,9 @@ fn make_plan(database: &Database, evidence: &Evidence) -> Result<Plan, Failure> 
         edit.promised = Some(base.state.promised);
     }
     if let Some(base) = &evidence.base {
-        edit.changes = Some(base.state.changes).filter(|&changes| changes > 0);
+        // Of a manifest without its end nobody knows which change files count: the feed says that its changes are gone.
+        let counted = Some(base.state.changes).filter(|&changes| changes > 0);
+        edit.changes = counted.filter(|_| evidence.base_is_whole);
         // What has expired is told by time and number, whatever else is lost.
         edit.time_marks = base.state.time_marks.clone();
         for keyspace in &base.state.keyspaces {
