@@ -138,7 +138,11 @@ fn print(properties: &Properties, out: &mut dyn Write) -> std::io::Result<()> {
         report::filter(properties.filter),
         report::bytes(properties.filter_bytes),
         per_key(properties.filter_bytes)
-    )
+    )?;
+    match properties.prefix_bytes {
+        Some(bytes) => writeln!(out, "  prefixes       of {bytes} bytes, in the filter"),
+        None => Ok(()),
+    }
 }
 
 fn print_json(
@@ -157,6 +161,7 @@ fn print_json(
         "level": properties.level,
         "compression": format!("{:?}", properties.compression).to_lowercase(),
         "filter": report::filter(properties.filter),
+        "prefix_bytes": properties.prefix_bytes,
         "block_bytes": properties.block_bytes,
         "largest_block": properties.largest_block,
         "blocks": properties.block_count,

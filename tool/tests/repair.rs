@@ -308,6 +308,7 @@ fn write_table(world: &World, number: u64, entries: &[(&[u8], u64, &str)]) {
         block_bytes: 4096,
         compression: Compression::None,
         filter: FilterPolicy::Blocked { bits: 10 },
+        prefix_bytes: None,
         keyspace: KeyspaceId(0),
         level: 5,
         direct: false,

@@ -75,6 +75,7 @@ fn seeds() -> Vec<Vec<u8>> {
             index_bytes: 100,
             filter_bytes: 64,
             data_bytes: 40_000,
+            prefix_bytes: None,
         };
         seeds.push(properties.encode());
     }

@@ -89,6 +89,7 @@ pub(crate) fn table(
         block_bytes: 512,
         compression,
         filter,
+        prefix_bytes: None,
         keyspace: KeyspaceId(0),
         level: 1,
         direct: false,

@@ -124,6 +124,8 @@ impl Default for Options {
 pub const TTL_MIN: Duration = Duration::from_secs(1);
 /// Longest time that entries may be kept, unless for ever.
 pub const TTL_MAX: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
+/// Longest prefix of keys that filters hold, in bytes.
+pub const PREFIX_BYTES_MAX: u16 = 256;
 /// Longest name of a merge operator in bytes.
 pub const OPERATOR_NAME_BYTES_MAX: usize = 256;
 /// Smallest memtable in bytes.
@@ -215,6 +217,12 @@ pub struct KeyspaceOptions {
     /// dropped whole. Operands that a flush or compaction has folded expire with the newest of them. What was written in the last 32nd of
     /// this time before a crash counts as written when the database is opened again. Time is the machine's wall clock; one that jumps ahead makes entries expire earlier by that much.
     pub ttl: Option<Duration>,
+    /// Put the first bytes of keys, so many of them, into the filters of new tables. Default none; 1 to 256.
+    ///
+    /// A scan whose bounds let through only keys that begin with the same so many bytes (as [`Keyspace::prefix`](crate::Keyspace::prefix) with at least as many)
+    /// then passes over tables that hold none of them, without reading a block. Costs the filter one entry more for each such prefix of a table: worth it where
+    /// many keys share one and scans often find nothing. Needs a filter.
+    pub prefix_bytes: Option<u16>,
 }
 
 impl Default for KeyspaceOptions {
@@ -231,6 +239,7 @@ impl Default for KeyspaceOptions {
             level0_tables: 4,
             merge_operator: None,
             ttl: None,
+            prefix_bytes: None,
         }
     }
 }
@@ -267,6 +276,14 @@ impl KeyspaceOptions {
             self.ttl.is_none_or(|ttl| (TTL_MIN..=TTL_MAX).contains(&ttl)),
             "ttl",
             "1 second to 100 years possible",
+        )?;
+        let prefix_is_good = |bytes: u16| {
+            (1..=PREFIX_BYTES_MAX).contains(&bytes) && self.filter != FilterPolicy::None
+        };
+        check(
+            self.prefix_bytes.is_none_or(prefix_is_good),
+            "prefix_bytes",
+            "1 to 256 possible, and only with a filter",
         )?;
         match self.filter {
             FilterPolicy::None => Ok(()),

@@ -23,6 +23,8 @@ pub struct PerfContext {
     pub filter_negatives: u64,
     /// Those of the tables that were searched for nothing, although their filter, if they have one, said maybe.
     pub filter_false_positives: u64,
+    /// Tables that scans passed over, because their filter did not know the prefix that all keys between the bounds have.
+    pub prefix_negatives: u64,
     /// Blocks that were read from the device by a plain call: all but those that several keys or sources read together.
     pub blocks_read: u64,
     /// Bytes of these as they are stored.

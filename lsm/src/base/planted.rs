@@ -63,6 +63,7 @@ bugs! {
     CheckpointUnflushed = "checkpoint-unflushed": "a checkpoint leaves out what is in memory";
     LostUnderLargeBatch = "lost-under-large-batch": "a large batch keeps the first operation of a key, not the last";
     FilterForgetsKey = "filter-forgets-key": "the filter of a table lacks its last key";
+    FilterForgetsPrefix = "filter-forgets-prefix": "the filter of a table lacks the prefix of its first key";
     UpperBoundIgnored = "upper-bound-ignored": "a backward scan begins behind its upper bound";
     NoSpacePoisons = "no-space-poisons": "a full disk counts as a failure for good";
     PoisonClosesWell = "poison-closes-well": "closing a poisoned database says Ok";

@@ -93,6 +93,7 @@ impl SortedFileWriter {
             block_bytes: options.block_bytes,
             compression: options.compression[level],
             filter: options.filter,
+            prefix_bytes: options.prefix_bytes,
             keyspace: KeyspaceId(0),
             level: level as u8,
             direct: true,

@@ -1,5 +1,6 @@
 //! Floor 4: readers and writers of the files of a database.
 
+pub mod bounds;
 pub mod change_file;
 pub mod copy;
 pub mod manifest;

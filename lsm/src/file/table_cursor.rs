@@ -24,6 +24,7 @@ use crate::base::cursor::{EntryCursor, Target};
 use crate::base::error::Result;
 use crate::base::key::{SequenceNumber, Tag};
 use crate::base::slice::PinnedSlice;
+use crate::file::bounds::Bounds;
 use crate::file::table_reader::TableReader;
 use crate::format::block::{Block, Walk};
 use crate::format::index::{BlockHandle, Index};
@@ -62,21 +63,14 @@ impl Default for TableCursorOptions {
     }
 }
 
-/// What a scan will not be asked to show: keys below `lower`, and `upper` and all above. Nothing is read ahead out there.
-#[derive(Clone, Debug, Default)]
-pub struct Bounds {
-    /// The first key.
-    pub lower: Option<Vec<u8>>,
-    /// The first key that is beyond.
-    pub upper: Option<Vec<u8>>,
-}
-
 /// A position in a table.
 #[derive(Debug)]
 pub struct TableCursor {
     table: Arc<TableReader>,
     options: TableCursorOptions,
     bounds: Option<Arc<Bounds>>,
+    /// The filter knows that nothing of the table lies between the bounds.
+    is_denied: bool,
     /// The partition that `at_block` counts in, and its number; none in a flat index.
     partition: Option<(usize, Arc<Index>)>,
     at_block: usize,
@@ -95,6 +89,7 @@ impl TableCursor {
             table,
             options,
             bounds: None,
+            is_denied: false,
             partition: None,
             at_block: 0,
             block: None,
@@ -106,8 +101,9 @@ impl TableCursor {
         }
     }
 
-    /// Reads nothing ahead beyond these bounds.
+    /// Reads nothing ahead beyond these bounds, and nothing at all where the filter denies that anything is between them: then the cursor stands nowhere.
     pub fn set_bounds(&mut self, bounds: Arc<Bounds>) {
+        self.is_denied = !self.table.may_hold(&bounds);
         self.bounds = Some(bounds);
     }
 
@@ -140,6 +136,9 @@ impl TableCursor {
     /// Those of loading a partition of the index.
     pub fn aim(&mut self, target: Target<'_>) -> Result<()> {
         (self.valid, self.aimed) = (false, false);
+        if self.is_denied {
+            return Ok(());
+        }
         self.aimed = match target {
             Target::First => self.find_first_block().map(|()| true)?,
             Target::Last => self.find_last_block().map(|()| true)?,

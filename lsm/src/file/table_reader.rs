@@ -20,11 +20,13 @@ pub use crate::format::index::BlockHandle;
 pub use verify::TableCheck;
 
 use crate::base::error::{Error, Result};
+use crate::base::hash::prefix_hash;
 use crate::base::key::{SequenceNumber, Tag};
 use crate::base::limits::FORMAT_VERSION;
 use crate::base::options::Compression;
 use crate::base::perf::{self, PerfContext};
 use crate::base::slice::PinnedSlice;
+use crate::file::bounds::Bounds;
 use crate::file::table_cursor::{TableCursor, TableCursorOptions};
 use crate::format::block::{Block, frame};
 use crate::format::compression::{BLOCK_BYTES_MAX, decompress};
@@ -226,6 +228,17 @@ impl TableReader {
     #[inline]
     pub fn may_contain(&self, hash: u64) -> bool {
         self.filter.may_contain(hash)
+    }
+
+    /// False only if no key between the bounds is in the table, by the prefix that they all have.
+    pub fn may_hold(&self, bounds: &Bounds) -> bool {
+        let Some(length) = self.properties.prefix_bytes else { return true };
+        let Some(prefix) = bounds.prefix(usize::from(length)) else { return true };
+        let may_hold = self.filter.may_contain(prefix_hash(prefix));
+        if !may_hold {
+            perf::count(|counts| counts.prefix_negatives += 1);
+        }
+        may_hold
     }
 
     /// The newest version of `key` not newer than `sequence`. `hash` is the key's. Does not ask the filter.

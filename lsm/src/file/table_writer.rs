@@ -21,10 +21,11 @@
 pub(in crate::file) mod output;
 
 use crate::base::error::{Error, Result};
-use crate::base::hash::key_hash;
+use crate::base::hash::{key_hash, prefix_hash};
 use crate::base::key::{KeyspaceId, Kind, SequenceNumber, Tag};
 use crate::base::limits::FORMAT_VERSION;
 use crate::base::options::{Compression, FilterPolicy};
+use crate::base::planted::{Bug, planted};
 use crate::format::block::{Block, BlockBuilder, frame};
 use crate::format::compression::{BLOCK_BYTES_MAX, Compressor};
 use crate::format::filter::{self, FILTER_ALIGN};
@@ -50,6 +51,8 @@ pub struct TableSpec {
     pub compression: Compression,
     /// Filter over the user keys.
     pub filter: FilterPolicy,
+    /// The filter also holds the first bytes of user keys that have so many.
+    pub prefix_bytes: Option<u16>,
     /// Keyspace that the table belongs to.
     pub keyspace: KeyspaceId,
     /// Level that it is written for.
@@ -190,6 +193,9 @@ impl TableWriter {
                 self.info.smallest = key.to_vec();
             }
         }
+        if let Some(length) = self.spec.prefix_bytes {
+            self.begin_prefix(key, usize::from(length));
+        }
         self.last_key.clear();
         self.last_key.extend_from_slice(key);
         self.last_hash = key_hash(key);
@@ -198,6 +204,17 @@ impl TableWriter {
             self.hashes.push(self.last_hash);
         }
         Ok(())
+    }
+
+    /// Keys that share a prefix follow one another.
+    fn begin_prefix(&mut self, key: &[u8], length: usize) {
+        let is_forgotten = planted(Bug::FilterForgetsPrefix) && self.info.entry_count == 0;
+        if let Some(prefix) = key.get(..length)
+            && self.last_key.get(..length) != Some(prefix)
+            && !is_forgotten
+        {
+            self.hashes.push(prefix_hash(prefix));
+        }
     }
 
     fn finish_block(&mut self) -> Result<()> {
@@ -302,6 +319,7 @@ impl TableWriter {
             index_bytes: index_bytes + index.end - index.start,
             filter_bytes: filter.end - filter.start,
             data_bytes: self.data_bytes,
+            prefix_bytes: self.spec.prefix_bytes,
         };
         let properties = append_frame(&mut self.output, table_id, none, &properties.encode())?;
         let offset = self.output.offset();

@@ -288,11 +288,20 @@ fn encode_options(options: &KeyspaceOptions, out: &mut Vec<u8>) {
     put_varint(out, u64::from(options.level_fanout));
     put_varint(out, u64::from(options.level0_tables));
     // From here on fields may be missing at the end.
-    if options.merge_operator.is_some() || options.ttl.is_some() {
+    let fields = match options {
+        KeyspaceOptions { prefix_bytes: Some(_), .. } => 3,
+        KeyspaceOptions { ttl: Some(_), .. } => 2,
+        KeyspaceOptions { merge_operator: Some(_), .. } => 1,
+        _ => 0,
+    };
+    if fields >= 1 {
         put_prefixed(out, options.merge_operator.as_deref().unwrap_or_default().as_bytes());
     }
-    if let Some(ttl) = options.ttl {
-        put_varint(out, ttl.as_millis() as u64);
+    if fields >= 2 {
+        put_varint(out, options.ttl.map_or(0, |ttl| ttl.as_millis() as u64));
+    }
+    if fields >= 3 {
+        put_varint(out, u64::from(options.prefix_bytes.unwrap_or_default()));
     }
 }
 
@@ -322,7 +331,12 @@ fn decode_options(input: &mut &[u8]) -> Option<KeyspaceOptions> {
         options.merge_operator = Some(name).filter(|name| !name.is_empty());
     }
     if !input.is_empty() {
-        options.ttl = Some(Duration::from_millis(take_varint(input)?));
+        // None, before another field.
+        let millis = take_varint(input)?;
+        options.ttl = (millis > 0).then(|| Duration::from_millis(millis));
+    }
+    if !input.is_empty() {
+        options.prefix_bytes = Some(u16::try_from(take_varint(input)?).ok()?);
     }
     options.validate().ok()?;
     Some(options)
@@ -365,6 +379,7 @@ mod tests {
                     filter: FilterPolicy::Standard { bits: 12 },
                     merge_operator: Some("counter".into()),
                     ttl: Some(Duration::from_secs(60)),
+                    prefix_bytes: Some(4),
                     ..Default::default()
                 },
             }],

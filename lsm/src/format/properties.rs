@@ -6,7 +6,7 @@
 
 use crate::base::coding::{put_prefixed, put_varint, take_prefixed, take_varint};
 use crate::base::limits::FORMAT_VERSION;
-use crate::base::options::{Compression, FilterPolicy};
+use crate::base::options::{Compression, FilterPolicy, PREFIX_BYTES_MAX};
 use crate::format::compression;
 use crate::format::table_info::TableInfo;
 
@@ -25,6 +25,7 @@ mod tag {
     pub(super) const INDEX_BYTES: u64 = 11;
     pub(super) const FILTER_BYTES: u64 = 12;
     pub(super) const DATA_BYTES: u64 = 13;
+    pub(super) const PREFIX_BYTES: u64 = 14;
 }
 
 /// Everything a table knows of itself.
@@ -56,6 +57,8 @@ pub struct Properties {
     pub filter_bytes: u64,
     /// Uncompressed bytes of all data blocks.
     pub data_bytes: u64,
+    /// The filter also holds the first bytes of keys, so many of them.
+    pub prefix_bytes: Option<u16>,
 }
 
 impl Properties {
@@ -85,7 +88,11 @@ impl Properties {
             (tag::INDEX_BYTES, self.index_bytes),
             (tag::FILTER_BYTES, self.filter_bytes),
             (tag::DATA_BYTES, self.data_bytes),
+            (tag::PREFIX_BYTES, u64::from(self.prefix_bytes.unwrap_or(0))),
         ] {
+            if tag == tag::PREFIX_BYTES && number == 0 {
+                continue;
+            }
             value.clear();
             put_varint(&mut value, number);
             put_varint(&mut out, tag);
@@ -115,6 +122,7 @@ impl Properties {
             index_bytes: 0,
             filter_bytes: 0,
             data_bytes: 0,
+            prefix_bytes: None,
         };
         while !input.is_empty() {
             let (tag, mut value) = take_varint(&mut input)
@@ -124,7 +132,7 @@ impl Properties {
                 info = TableInfo::decode(&mut value);
                 continue;
             }
-            if !(tag::CREATION_VERSION..=tag::DATA_BYTES).contains(&tag) {
+            if !(tag::CREATION_VERSION..=tag::PREFIX_BYTES).contains(&tag) {
                 continue;
             }
             let wrong = || format!("table property {tag} has a wrong value");
@@ -152,6 +160,11 @@ impl Properties {
                 tag::KEY_COUNT => properties.key_count = number,
                 tag::INDEX_BYTES => properties.index_bytes = number,
                 tag::FILTER_BYTES => properties.filter_bytes = number,
+                tag::PREFIX_BYTES => {
+                    let length = u16::try_from(number).ok();
+                    let is_possible = |length: &u16| (1..=PREFIX_BYTES_MAX).contains(length);
+                    properties.prefix_bytes = Some(length.filter(is_possible).ok_or_else(wrong)?);
+                }
                 _ => properties.data_bytes = number,
             }
         }
@@ -190,6 +203,7 @@ mod tests {
             index_bytes: 100,
             filter_bytes: 64,
             data_bytes: 40_000,
+            prefix_bytes: Some(8),
         };
         let mut bytes = properties.encode();
         assert_eq!(Properties::decode(&bytes), Ok(properties.clone()));

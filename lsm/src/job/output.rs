@@ -136,6 +136,7 @@ impl<'a> Output<'a> {
             block_bytes: self.options.block_bytes,
             compression: self.options.compression[self.level],
             filter: self.options.filter,
+            prefix_bytes: self.options.prefix_bytes,
             keyspace: self.keyspace,
             level: self.level as u8,
             direct: self.context.direct,

@@ -4,7 +4,8 @@ use crate::base::cursor::{EntryCursor, Target};
 use crate::base::error::Result;
 use crate::base::key::{SequenceNumber, Tag};
 use crate::base::slice::PinnedSlice;
-use crate::file::table_cursor::{Bounds, TableCursor, TableCursorOptions};
+use crate::file::bounds::Bounds;
+use crate::file::table_cursor::{TableCursor, TableCursorOptions};
 use crate::version::shape::Shape;
 use crate::version::table::Table;
 use std::sync::Arc;
@@ -60,7 +61,7 @@ impl LevelCursor {
         LevelCursor { tables, options, bounds: None, index: usize::MAX, current: None }
     }
 
-    /// Reads nothing ahead beyond these bounds.
+    /// Reads nothing ahead beyond these bounds, and opens no table there of itself.
     pub fn set_bounds(&mut self, bounds: Arc<Bounds>) {
         self.bounds = Some(bounds);
     }
@@ -118,7 +119,12 @@ impl LevelCursor {
     /// Moves to the first entry of the next tables while the current one has no entry left.
     fn skip_forward(&mut self) -> Result<()> {
         while self.current.as_ref().is_some_and(|cursor| !cursor.valid()) {
-            if self.open(self.index + 1)?
+            let next = self.index + 1;
+            let is_beyond =
+                |bounds: &Bounds, table: &Table| bounds.ends_before(&table.info().smallest);
+            if self.is_out(next, is_beyond) {
+                self.current = None;
+            } else if self.open(next)?
                 && let Some(cursor) = &mut self.current
             {
                 cursor.seek_to_first()?;
@@ -131,13 +137,23 @@ impl LevelCursor {
     fn skip_backward(&mut self) -> Result<()> {
         while self.current.as_ref().is_some_and(|cursor| !cursor.valid()) {
             let before = self.index.wrapping_sub(1);
-            if self.open(before)?
+            let is_before =
+                |bounds: &Bounds, table: &Table| bounds.begins_after(&table.info().largest);
+            if self.is_out(before, is_before) {
+                self.current = None;
+            } else if self.open(before)?
                 && let Some(cursor) = &mut self.current
             {
                 cursor.seek_to_last()?;
             }
         }
         Ok(())
+    }
+
+    /// True if a table lies out of the bounds, as `is_out` judges.
+    fn is_out(&self, index: usize, is_out: impl FnOnce(&Bounds, &Table) -> bool) -> bool {
+        let table = self.tables.list().get(index);
+        self.bounds.as_ref().zip(table).is_some_and(|(bounds, table)| is_out(bounds, table))
     }
 
     #[inline]

@@ -122,6 +122,7 @@ fn write_merged(
                     block_bytes: options.block_bytes,
                     compression: options.compression[LEVEL_COUNT - 1],
                     filter: options.filter,
+                    prefix_bytes: options.prefix_bytes,
                     keyspace: merge.keyspace,
                     level: (LEVEL_COUNT - 1) as u8,
                     direct: false,

@@ -196,7 +196,7 @@ mod awake {
             "promise-ignored" => 7,
             "manifest-checksum-skipped" | "block-checksum-skipped" => 7,
             "tombstone-dropped-early" | "snapshots-ignored" | "filter-forgets-key" => 9,
-            "upper-bound-ignored" => 9,
+            "upper-bound-ignored" | "filter-forgets-prefix" => 9,
             "range-forgotten-early" | "range-crosses-snapshot" | "number-lost-under-range" => 9,
             "operands-reversed" | "ingest-under-memtable" | "ingest-too-deep" => 9,
             "drop-takes-writes" | "checkpoint-unflushed" | "lost-under-large-batch" => 9,

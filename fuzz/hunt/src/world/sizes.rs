@@ -32,6 +32,7 @@ pub fn other_options() -> KeyspaceOptions {
     keyspace.compression = [Compression::Zstd; 7];
     keyspace.filter = FilterPolicy::Standard { bits: 10 };
     keyspace.block_bytes = 4 << 10;
+    keyspace.prefix_bytes = Some(4);
     keyspace
 }
 
@@ -55,6 +56,9 @@ pub fn draw_keyspace_options(chance: &mut Chance) -> KeyspaceOptions {
         FilterPolicy::Blocked { bits: 3 },
         FilterPolicy::Standard { bits: 8 },
     ]);
+    if options.filter != FilterPolicy::None {
+        options.prefix_bytes = *chance.pick(&[None, Some(1), Some(3), Some(4)]);
+    }
     options
 }
 

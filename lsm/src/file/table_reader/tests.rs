@@ -31,6 +31,7 @@ pub(crate) fn spec(compression: Compression, filter: FilterPolicy) -> TableSpec 
         block_bytes: 1024,
         compression,
         filter,
+        prefix_bytes: None,
         keyspace: KeyspaceId(0),
         level: 1,
         applied: 0,

@@ -2,7 +2,7 @@
 
 use super::{BlockHandle, TableReader};
 use crate::base::error::Result;
-use crate::base::hash::key_hash;
+use crate::base::hash::{key_hash, prefix_hash};
 use crate::base::key::{Kind, SEQUENCE_MAX, SequenceNumber, Tag};
 use crate::file::table_cursor::stream::Stream;
 use crate::format::block::{Walk, fingerprint};
@@ -148,6 +148,13 @@ impl Progress<'_> {
             }
             if key > separator || self.above.as_ref().is_some_and(|above| key <= above) {
                 return wrong("outside of what the index says of its block");
+            }
+            let prefix = table.properties.prefix_bytes.and_then(|n| key.get(..usize::from(n)));
+            if let Some(prefix) = prefix
+                && !self.last_key.starts_with(prefix)
+                && !table.may_contain(prefix_hash(prefix))
+            {
+                return wrong("its prefix is denied by the filter");
             }
             let hash = key_hash(key);
             table.prefetch_filter(hash);

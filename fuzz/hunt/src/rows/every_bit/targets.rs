@@ -235,6 +235,7 @@ fn replace_table(
         block_bytes: options.block_bytes,
         compression: options.compression[1],
         filter: options.filter,
+        prefix_bytes: options.prefix_bytes,
         keyspace: KeyspaceId(0),
         level: 1,
         direct: false,
