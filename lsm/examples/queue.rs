@@ -55,18 +55,12 @@ fn work_once(db: &Db, jobs: &Keyspace, done: &Keyspace, offset: u64) -> Result<O
     }
 }
 
-fn keyspace(db: &Db, name: &str) -> Result<Keyspace> {
-    match db.create_keyspace(name, Default::default()) {
-        Err(Error::KeyspaceExists { .. }) => db.keyspace(name),
-        other => other,
-    }
-}
-
 fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let temporary = tempfile::tempdir()?;
     let directory = std::env::args_os().nth(1).unwrap_or_else(|| temporary.path().into());
     let db = Db::open(directory, Options::default())?;
-    let (jobs, done) = (keyspace(&db, "jobs")?, keyspace(&db, "done")?);
+    let keyspace = |name| db.open_or_create_keyspace(name, Default::default());
+    let (jobs, done) = (keyspace("jobs")?, keyspace("done")?);
     let mut last = 0;
     for number in 0..JOBS {
         last = push(&db, &jobs, format!("saw log {number}").as_bytes())?;

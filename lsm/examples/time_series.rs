@@ -7,7 +7,7 @@
 //! Run with `cargo run --release -p treering-lsm --example time_series [DIRECTORY]`.
 
 use std::time::Duration;
-use treering_lsm::{Db, Error, Keyspace, KeyspaceOptions, Options, ReadOptions, Result};
+use treering_lsm::{Db, Keyspace, KeyspaceOptions, Options, ReadOptions, Result};
 
 const SENSORS: u64 = 50;
 const READINGS: u64 = 2000;
@@ -35,10 +35,7 @@ fn keyspace(db: &Db) -> Result<Keyspace> {
     let mut options = KeyspaceOptions::default();
     // Readings go by themselves after a week, table by table. No job looks for old ones.
     options.ttl = Some(Duration::from_secs(7 * 24 * 3600));
-    match db.create_keyspace("series", options) {
-        Err(Error::KeyspaceExists { .. }) => db.keyspace("series"),
-        other => other,
-    }
+    db.open_or_create_keyspace("series", options)
 }
 
 fn main() -> Result<()> {

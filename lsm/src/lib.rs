@@ -74,6 +74,7 @@ pub mod version;
 pub use base::compaction_filter::{CompactionFilter, FilterEntry, FilterVerdict};
 pub use base::error::{Error, Result};
 pub use base::histogram::Latency;
+pub use base::key::KeyspaceId;
 pub use base::limits;
 pub use base::merge::{Append, Counter, MergeOperator, SetUnion};
 pub use base::options::{

@@ -55,8 +55,14 @@ pub enum Error {
         supported: u32,
     },
     /// Another process, or another handle of this process, has the database open.
-    #[error("{} is open elsewhere (lock file held); close the other handle or choose another directory", path.display())]
+    #[error("{} is open elsewhere (lock file held); close the other handle (in this process its clones, keyspaces and feeds hold it, too) or choose another directory", path.display())]
     Locked {
+        /// The database directory.
+        path: PathBuf,
+    },
+    /// A database is there, where none was to be: [`Options::error_if_exists`](crate::Options::error_if_exists).
+    #[error("{} holds a database already, and error_if_exists is set; choose another directory", path.display())]
+    DatabaseExists {
         /// The database directory.
         path: PathBuf,
     },

@@ -90,7 +90,8 @@ pub struct Options {
     /// Filters that compactions ask, each with the name of its keyspace, which need not be there yet. Default none. See
     /// [`CompactionFilter`].
     pub compaction_filters: Vec<(String, Arc<dyn CompactionFilter>)>,
-    /// Keep commits for [`Db::changes`](crate::Db::changes): so many bytes of them in files, beside those of the memtables. Default 0: none, and no feed.
+    /// Keep commits for [`Db::changes`](crate::Db::changes): so many bytes of them in files, beside those of the memtables. Default 0: none, and no feed. One opening
+    /// without them ends what was kept: whoever followed must begin anew.
     /// With it each commit is copied once more in memory (memtables count twice against `memory_limit`), and each flush writes a second file.
     pub change_log_bytes: u64,
     /// Keep histograms of how long operations take, for [`Db::histograms`](crate::Db::histograms). Default false: then they cost nothing. On,
@@ -176,7 +177,12 @@ impl Options {
         }
         if self.memtable_bytes_max() > self.memory_limit {
             let detail = format!(
-                "{MEMTABLE_COUNT_MAX} memtables of {buffer} bytes do not fit memory_limit {}; lower it or raise memory_limit",
+                "{MEMTABLE_COUNT_MAX} memtables of {buffer} bytes{} do not fit memory_limit {}; lower write_buffer_bytes or raise memory_limit",
+                if self.change_log_bytes > 0 {
+                    ", each with its commits once more for the change log,"
+                } else {
+                    ""
+                },
                 self.memory_limit
             );
             return Err(Error::invalid_option("write_buffer_bytes", detail));

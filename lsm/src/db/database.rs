@@ -159,6 +159,39 @@ impl Db {
         Ok(Keyspace { handle: Arc::clone(&self.default.handle), id: state.record.id })
     }
 
+    /// A keyspace by name, which is made if it is not there. If it is, it keeps the options that it has: these here say nothing then.
+    ///
+    /// # Errors
+    /// Those of [`create_keyspace`](Self::create_keyspace) but [`Error::KeyspaceExists`].
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = treering_lsm::Db::open(directory.path(), Default::default())?;
+    /// let jobs = db.open_or_create_keyspace("jobs", Default::default())?;
+    /// jobs.put(b"1", b"saw")?;
+    /// let again = db.open_or_create_keyspace("jobs", Default::default())?;
+    /// assert_eq!(again.get(b"1")?.as_deref(), Some(&b"saw"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn open_or_create_keyspace(
+        &self,
+        name: &str,
+        options: KeyspaceOptions,
+    ) -> Result<Keyspace> {
+        options.validate()?;
+        loop {
+            match self.keyspace(name) {
+                Err(Error::KeyspaceNotFound { .. }) => {}
+                other => return other,
+            }
+            match self.create_keyspace(name, options.clone()) {
+                // By another thread; which may have dropped it since.
+                Err(Error::KeyspaceExists { .. }) => {}
+                other => return other,
+            }
+        }
+    }
+
     /// Names of all keyspaces, oldest first.
     pub fn keyspace_names(&self) -> Vec<String> {
         let versions = self.engine().versions.lock();
@@ -361,7 +394,7 @@ impl Db {
         engine.health.check_open()?;
         let log = engine.changes.as_ref().ok_or_else(|| {
             let detail =
-                "this database keeps no changes; open it for writing with some bytes for them";
+                "no changes are kept here: that takes an opening for writing, with some bytes for them";
             Error::invalid_option("change_log_bytes", detail)
         })?;
         ChangeFeed::new(Arc::clone(&self.default.handle), Arc::clone(log), after)

@@ -35,11 +35,13 @@ mod open;
 mod overlay;
 mod reactor;
 mod read;
+mod replay;
 mod schedule;
 mod snapshot;
 mod sorted_file;
 mod spans;
 mod stats;
+mod strays;
 mod transaction;
 
 pub use batch::WriteBatch;

@@ -15,8 +15,8 @@
 use crate::base::clock::Clock;
 use crate::base::compaction_filter::CompactionFilters;
 use crate::base::error::{Error, Result};
-use crate::base::key::{FileNumber, KeyspaceId, SEQUENCE_MAX, SequenceNumber};
-use crate::base::limits::{NUMBER_MAX, NUMBER_SHARE_MAX};
+use crate::base::key::{FileNumber, KeyspaceId, SequenceNumber};
+use crate::base::limits::NUMBER_SHARE_MAX;
 use crate::base::merge::MergeOperators;
 use crate::base::options::{IoChoice, MEMTABLE_COUNT_MAX, Options, WRITE_BUFFER_BYTES_MIN};
 use crate::base::planted::{Bug, planted};
@@ -24,7 +24,6 @@ use crate::base::sync::Mutex;
 use crate::base::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::db::background::job_count;
 use crate::db::change_log::{Buffer, ChangeLog, kept_files};
-use crate::db::commit::{apply_batch, batch_cost};
 use crate::db::engine::{Commit, Engine};
 use crate::db::environment::{Background, Environment};
 use crate::db::events::Events;
@@ -32,19 +31,20 @@ use crate::db::expiry::Expiry;
 use crate::db::health::Health;
 use crate::db::histograms::{Histograms, Timed};
 use crate::db::reactor::Reactor;
+use crate::db::replay::{Replay, SEQUENCE_JUMP, followed};
 use crate::db::schedule::Schedule;
 use crate::db::spans::span;
 use crate::db::stats::WriteCounters;
+use crate::db::strays::{
+    change_files, check_tables, highest_number, remove_changes_after, remove_strays,
+};
 use crate::file::name::{self, FileKind};
 use crate::file::wal::{self, LogStart, Recovered, Wal, WalOptions};
-use crate::format::batch::BatchReader;
-use crate::format::change::FrameKind;
-use crate::format::edit::{KeyspaceRecord, LogMark, VersionEdit};
+use crate::format::edit::{KeyspaceRecord, LogMark};
 use crate::format::log::LSN_MAX;
 use crate::io::sim::SimDisk;
 use crate::io::{Disk, Lock};
 use crate::job::counters::Counters;
-use crate::job::flush::{Flushed, flush};
 use crate::job::output::{JobContext, remove_all};
 use crate::job::pace::Pacer;
 use crate::job::pool::Pool;
@@ -52,11 +52,9 @@ use crate::mem::arena::ArenaPool;
 use crate::mem::budget::{MemoryBudget, Use};
 use crate::mem::cache::BlockCache;
 use crate::mem::generation::Generation;
-use crate::mem::memtable::Memtable;
-use crate::version::set::{KeyspaceState, VersionSet};
+use crate::version::set::VersionSet;
 use crate::version::table::TableContext;
 use crate::version::view::{Current, View};
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -93,15 +91,15 @@ pub(crate) fn open(
     let found = look(&disk, directory)?;
     match found {
         Found::Database if options.error_if_exists && purpose == Purpose::Write => {
-            let detail = "a database is there already and error_if_exists is set".to_owned();
-            return Err(Error::NotADatabase { path: directory.to_owned(), detail });
+            return Err(Error::DatabaseExists { path: directory.to_owned() });
         }
         Found::Nothing if purpose == Purpose::Read => {
             let detail = "there is none, and opening read-only makes none".to_owned();
             return Err(Error::NotADatabase { path: directory.to_owned(), detail });
         }
         Found::Nothing if !options.create_if_missing => {
-            let detail = "there is none and create_if_missing is off".to_owned();
+            let detail =
+                "there is none; check the path, or have it made (create_if_missing)".to_owned();
             return Err(Error::NotADatabase { path: directory.to_owned(), detail });
         }
         Found::Foreign(detail) => {
@@ -403,6 +401,9 @@ fn look(disk: &Arc<dyn Disk>, directory: &Path) -> Result<Found> {
     let names = match disk.list(directory) {
         Ok(names) => names,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Found::Nothing),
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
+            return Ok(Found::Foreign("it is a file; give a directory".to_owned()));
+        }
         Err(error) => return Err(Error::io("list", directory, error)),
     };
     if names.iter().any(|name| name == name::CURRENT) {
@@ -446,292 +447,6 @@ fn lock_shared(disk: &Arc<dyn Disk>, directory: &Path) -> Result<Option<Box<dyn 
             Err(Error::Locked { path: directory.to_owned() })
         }
         Err(error) => Err(Error::io("lock", &path, error)),
-    }
-}
-
-/// The last number that the change log knows of, if it has followed the database until now.
-fn followed(
-    disk: &Arc<dyn Disk>,
-    directory: &Path,
-    versions: &VersionSet,
-    is_new: bool,
-) -> Result<Option<SequenceNumber>> {
-    // Before anything was in tables the log holds all there is.
-    if is_new || (versions.changes() == 0 && versions.last_sequence() == 0) {
-        return Ok(Some(0));
-    }
-    let counted = versions.changes();
-    let files = kept_files(disk, directory, &change_files(disk, directory)?, counted)?;
-    Ok(files.values().any(|kept| kept.last == counted).then_some(counted))
-}
-
-/// The sequence numbers with which change files begin, ascending.
-fn change_files(disk: &Arc<dyn Disk>, directory: &Path) -> Result<Vec<SequenceNumber>> {
-    let names = disk.list(directory).map_err(|e| Error::io("list", directory, e))?;
-    let first = |name: &String| match name::parse(name) {
-        Some(FileKind::Changes(first)) => Some(first),
-        _ => None,
-    };
-    let mut firsts: Vec<SequenceNumber> = names.iter().filter_map(first).collect();
-    firsts.sort_unstable();
-    Ok(firsts)
-}
-
-/// Removes the change files that begin after a number.
-fn remove_changes_after(
-    disk: &Arc<dyn Disk>,
-    directory: &Path,
-    counted: SequenceNumber,
-) -> Result<()> {
-    let gone = change_files(disk, directory)?.into_iter().filter(|first| *first > counted);
-    let paths: Vec<PathBuf> = gone.map(|first| name::changes(directory, first)).collect();
-    remove_all(&**disk, &paths);
-    Ok(())
-}
-
-/// The largest file number in use, so that a stray of a crash is never overwritten.
-fn highest_number(disk: &Arc<dyn Disk>, directory: &Path) -> Result<u64> {
-    let names = disk.list(directory).map_err(|e| Error::io("list", directory, e))?;
-    let mut highest = 0;
-    for name in names {
-        let (number, is_slot) = match name::parse(&name) {
-            Some(FileKind::Table(number) | FileKind::Manifest(number)) => (number.0, false),
-            Some(FileKind::Wal(slot)) => (slot, true),
-            _ => continue,
-        };
-        // The numbers of new files go on from here.
-        if number > NUMBER_MAX / NUMBER_SHARE_MAX {
-            let detail = "a file number that no database reaches; move the file away";
-            return Err(Error::corruption(&directory.join(name), 0, detail));
-        }
-        if !is_slot {
-            highest = highest.max(number);
-        }
-    }
-    Ok(highest)
-}
-
-/// Every table that the manifest names is there. Opening opens none, but it removes those that the manifest does not name: from a
-/// manifest that lost its end these are the good ones, and the ones that it names are gone.
-fn check_tables(disk: &Arc<dyn Disk>, directory: &Path, versions: &VersionSet) -> Result<()> {
-    let names = disk.list(directory).map_err(|e| Error::io("list", directory, e))?;
-    let there: HashSet<FileNumber> = names
-        .iter()
-        .filter_map(|name| match name::parse(name) {
-            Some(FileKind::Table(number)) => Some(number),
-            _ => None,
-        })
-        .collect();
-    match live_tables(versions).difference(&there).min() {
-        Some(number) => {
-            let detail = "the manifest names this table, but it is not there";
-            Err(Error::corruption(&name::table(directory, *number), 0, detail))
-        }
-        None => Ok(()),
-    }
-}
-
-fn live_tables(versions: &VersionSet) -> HashSet<FileNumber> {
-    let shapes = versions.shapes();
-    let tables =
-        shapes.iter().flatten().flat_map(|shape| shape.levels()).flat_map(|level| level.tables());
-    tables.map(|table| table.number()).collect()
-}
-
-/// Removes tables and manifests that the manifest in force does not name, and half-made files.
-fn remove_strays(
-    disk: &Arc<dyn Disk>,
-    directory: &Path,
-    versions: &VersionSet,
-    manifest: FileNumber,
-) -> Result<()> {
-    let live = live_tables(versions);
-    let names = disk.list(directory).map_err(|e| Error::io("list", directory, e))?;
-    let stray = |name: &&String| match name::parse(name) {
-        Some(FileKind::Table(number)) => !live.contains(&number),
-        Some(FileKind::Manifest(number)) => number != manifest,
-        Some(FileKind::Temporary) => true,
-        _ => false,
-    };
-    let paths: Vec<PathBuf> = names.iter().filter(stray).map(|name| directory.join(name)).collect();
-    remove_all(&**disk, &paths);
-    Ok(())
-}
-
-/// Sequence numbers that an opening with a change log leaves out. More than memtables hold commits, which are what a crash can take back; and few enough
-/// for a hundred million openings.
-const SEQUENCE_JUMP: u64 = 1 << 28;
-
-/// Takes records of the WAL into memtables, and full ones into tables.
-struct Replay<'a> {
-    jobs: &'a JobContext,
-    arenas: &'a Arc<ArenaPool>,
-    memtable_bytes: usize,
-    keyspaces: Vec<KeyspaceState>,
-    generation: Option<Generation>,
-    /// Full generations are kept, up to so many bytes, instead of being written to tables.
-    kept_bytes_max: Option<u64>,
-    kept: Vec<Arc<Generation>>,
-    /// The commits of the generation, where they are kept.
-    changes: Option<Buffer>,
-    /// The last number that the change log knows of, if it knows all before.
-    followed: Option<SequenceNumber>,
-    /// By how much the sequence numbers jump after the last one.
-    jump: u64,
-    edit: VersionEdit,
-    last_sequence: SequenceNumber,
-    records: u64,
-}
-
-impl<'a> Replay<'a> {
-    fn new(
-        jobs: &'a JobContext,
-        arenas: &'a Arc<ArenaPool>,
-        memtable_bytes: usize,
-        versions: &VersionSet,
-    ) -> Replay<'a> {
-        let keyspaces = versions.keyspaces().to_vec();
-        let edit = VersionEdit::default();
-        Replay {
-            jobs,
-            arenas,
-            memtable_bytes,
-            keyspaces,
-            generation: None,
-            kept_bytes_max: None,
-            kept: Vec::new(),
-            changes: None,
-            followed: None,
-            jump: 0,
-            edit,
-            last_sequence: 0,
-            records: 0,
-        }
-    }
-
-    fn apply(&mut self, sequence: SequenceNumber, count: u32, batch: &[u8]) -> Result<()> {
-        self.check(sequence, count, batch)?;
-        let count = if planted(Bug::BatchCutInReplay) && count > 1 { count - 1 } else { count };
-        let cost = batch_cost(batch, count);
-        if self.generation.as_ref().is_some_and(|generation| !generation.has_room(cost)) {
-            self.flush()?;
-        }
-        let generation = match &self.generation {
-            Some(generation) => generation,
-            None => {
-                let arena =
-                    self.arenas.take(self.memtable_bytes.max(cost + Memtable::cost(0, 0)))?;
-                let prefixes = vec![Vec::new(); self.keyspaces.len()];
-                let number = self.kept.len() as u64 + 1;
-                self.generation.insert(Generation::new(number, arena, &prefixes))
-            }
-        };
-        // Nobody reads yet, so ranges inside one another need not be told apart.
-        apply_batch(generation, batch, count, sequence, 0)?;
-        self.follow(sequence);
-        let last = sequence + u64::from(count) - 1;
-        if let Some(changes) = &mut self.changes {
-            changes.push(FrameKind::Batch, sequence, count, &[batch]);
-            // Where it does not know what was before, a hole is not known to be of a crash.
-            self.followed = self.followed.map(|followed| followed.max(last));
-        }
-        self.last_sequence = self.last_sequence.max(sequence + u64::from(count) - 1);
-        self.records += 1;
-        Ok(())
-    }
-
-    /// A right checksum says that a record is what was written, not that this release can read it, nor that the manifest is as new.
-    fn check(&self, sequence: SequenceNumber, count: u32, batch: &[u8]) -> Result<()> {
-        let wrong = |detail: String| {
-            let detail = format!("log record with sequence number {sequence}: {detail}");
-            Error::corruption(&self.jobs.directory, 0, detail)
-        };
-        let sequence_max = SEQUENCE_MAX / NUMBER_SHARE_MAX;
-        if count == 0 || sequence == 0 || sequence - 1 > sequence_max - u64::from(count) {
-            return Err(wrong(format!("it cannot have {count} operations")));
-        }
-        for item in BatchReader::new(batch, count) {
-            let operation = item.map_err(|damage| {
-                wrong(format!("byte {} of its batch: {}", damage.offset, damage.detail))
-            })?;
-            let keyspace = operation.keyspace.0;
-            if keyspace as usize >= self.keyspaces.len() {
-                return Err(wrong(format!("the manifest has no keyspace {keyspace}")));
-            }
-        }
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        let generation = self.generation.take();
-        self.write_changes()?;
-        let Some(generation) = generation else { return Ok(()) };
-        if let Some(bytes_max) = self.kept_bytes_max {
-            self.kept.push(Arc::new(generation));
-            let bytes: u64 = self.kept.iter().map(|kept| kept.used() as u64).sum();
-            if bytes > bytes_max {
-                let detail = format!(
-                    "{bytes_max} bytes do not hold what is in the log and not in tables; give more, or open the database once for writing"
-                );
-                return Err(Error::invalid_option("memory_limit", detail));
-            }
-            return Ok(());
-        }
-        for (id, memtable) in generation.memtables().filter(|(_, memtable)| !memtable.is_empty()) {
-            let keyspace = &self.keyspaces[id.0 as usize];
-            if keyspace.is_dropped {
-                continue;
-            }
-            let (options, shape) = (&keyspace.record.options, &keyspace.shape);
-            let Flushed { tables, range_deletes, .. } =
-                flush(self.jobs, id, options, shape, memtable, Vec::new())?;
-            self.edit.range_deletes.extend(range_deletes.into_iter().map(|range| (id, range)));
-            self.edit.added.extend(tables.into_iter().map(|info| (id, 0, info)));
-        }
-        Ok(())
-    }
-
-    /// Notes that numbers before `next` belong to no commit, if that is so.
-    fn follow(&mut self, next: SequenceNumber) {
-        if let (Some(changes), Some(followed)) = (&mut self.changes, self.followed)
-            && next > followed + 1
-        {
-            changes.push_lost(followed + 1, next - 1);
-            self.followed = Some(next - 1);
-        }
-    }
-
-    /// As by a flush: durable before the manifest lets the log go.
-    fn write_changes(&mut self) -> Result<()> {
-        if let Some(changes) = self.changes.as_mut().filter(|changes| !changes.is_empty()) {
-            let changes = std::mem::take(changes);
-            changes.write(&self.jobs.disk, &self.jobs.directory)?;
-            self.edit.changes = self.edit.changes.max(changes.last());
-        }
-        Ok(())
-    }
-
-    /// The generations that were kept, newest first.
-    fn kept(mut self) -> Result<Vec<Arc<Generation>>> {
-        self.flush()?;
-        self.kept.reverse();
-        Ok(self.kept)
-    }
-
-    /// Writes the rest out; the edit names all tables made. Tables of a replay that fails are strays.
-    fn finish(mut self, last_sequence: SequenceNumber) -> Result<VersionEdit> {
-        let mut last = self.last_sequence.max(last_sequence);
-        if self.jump > 0 {
-            // Numbers that may have been told to a follower and then taken back are not given out again; nobody knows how many there were.
-            last += self.jump;
-            self.follow(last);
-            if let Some(changes) = self.changes.as_mut().filter(|_| self.followed.is_some()) {
-                changes.push_void(last);
-            }
-        }
-        self.flush()?;
-        self.edit.last_sequence = Some(last);
-        Ok(std::mem::take(&mut self.edit))
     }
 }
 
