@@ -32,7 +32,6 @@ pub fn other_options() -> KeyspaceOptions {
     keyspace.compression = [Compression::Zstd; 7];
     keyspace.filter = FilterPolicy::Standard { bits: 10 };
     keyspace.block_bytes = 4 << 10;
-    keyspace.prefix_bytes = Some(4);
     keyspace
 }
 
