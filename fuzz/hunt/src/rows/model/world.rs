@@ -2,6 +2,7 @@
 
 use super::coverage::Coverage;
 use super::oracle::{Entries, Oracle, Time};
+use super::transactions::Session;
 use super::walk::Walk;
 use crate::drive::{Chance, Failure, Tally};
 use crate::world::{Keys, draw_keyspace_options, open};
@@ -37,6 +38,7 @@ pub(super) struct World {
     pub(super) keyspaces: Vec<Keyspace>,
     pub(super) snapshots: Vec<(Snapshot, Time)>,
     pub(super) walks: Vec<Walk>,
+    pub(super) sessions: Vec<Session>,
     pub(super) batch: WriteBatch,
     /// Scratch for the key of an operation.
     pub(super) key: Vec<u8>,
@@ -73,6 +75,7 @@ impl World {
             keyspaces: Vec::new(),
             snapshots: Vec::new(),
             walks: Vec::new(),
+            sessions: Vec::new(),
             batch: WriteBatch::new(),
             key: Vec::new(),
             pins: Vec::new(),
@@ -131,6 +134,7 @@ impl World {
         let gone = self.keyspaces.pop().expect("there are two");
         let left = self.keyspaces.len();
         self.db().drop_keyspace(&gone.name()).map_err(failed)?;
+        self.refuse_sessions_with(left)?;
         for walk in self.walks.extract_if(.., |walk| walk.keyspace() == left) {
             self.oracle.unpin(walk.time());
         }
@@ -281,6 +285,7 @@ impl World {
             self.disk = self.disk.after_kill();
             self.snapshots.clear();
             self.walks.clear();
+            self.forget_sessions();
             self.keyspaces.clear();
             self.db = None;
             self.coverage.fired("kill");
@@ -301,6 +306,7 @@ impl World {
             Err(Error::Closed) => {}
             other => return Err(format!("a closed database answers {other:?}")),
         }
+        self.refuse_sessions_closed()?;
         self.snapshots.clear();
         self.keyspaces.clear();
         for mut walk in std::mem::take(&mut self.walks) {

@@ -19,7 +19,7 @@ const MERGED_BYTES_MAX: usize = 2000;
 
 impl World {
     /// Options of a write, and whether it goes to the log.
-    fn durability(&mut self) -> (WriteOptions, bool) {
+    pub(super) fn durability(&mut self) -> (WriteOptions, bool) {
         let durability = match self.chance.below(24) {
             0 => Some(Durability::Sync),
             1 => Some(Durability::Buffered),
