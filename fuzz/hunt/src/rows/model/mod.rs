@@ -1,10 +1,11 @@
 //! Row 9: random operations against sorted maps that remember versions.
 //!
 //! One case is one disk and 50,000 operations on it: writes of every class and kind (merges, batches larger than a memtable, ingests of files, optimistic transactions), reads of every kind, old moments held by snapshots,
-//! cursors and pinned values, and now and then a close or a death of the process. Limits are so small that up to seven
+//! cursors and pinned values, a copy that follows the change feed, and now and then a close or a death of the process. Limits are so small that up to seven
 //! levels exist. What was reached on the way (levels that answered, merges, tombstones, versions for snapshots) is noted.
 
 mod coverage;
+mod follower;
 mod oracle;
 mod reads;
 mod span;
@@ -48,6 +49,7 @@ enum Kind {
     Range,
     Pin,
     Snapshot,
+    Follow,
     Step,
     Settle,
     Flush,
@@ -61,7 +63,7 @@ enum Kind {
 }
 
 /// How often each kind is drawn.
-const WEIGHTS: [(Kind, u64); 26] = [
+const WEIGHTS: [(Kind, u64); 27] = [
     (Kind::Put, 34_000),
     (Kind::Delete, 9_000),
     (Kind::DeleteRange, 600),
@@ -78,6 +80,7 @@ const WEIGHTS: [(Kind, u64); 26] = [
     (Kind::Range, 600),
     (Kind::Pin, 100),
     (Kind::Snapshot, 200),
+    (Kind::Follow, 100),
     (Kind::Step, 3_000),
     (Kind::Settle, 10),
     (Kind::Flush, 60),
@@ -136,6 +139,7 @@ impl World {
             Kind::Range => self.range(),
             Kind::Pin => self.pin(),
             Kind::Snapshot => self.snapshot(),
+            Kind::Follow => self.follow(),
             Kind::Step => self.step(),
             Kind::Settle => self.settle(),
             Kind::Flush => self.flush(),

@@ -40,6 +40,7 @@ pub(super) struct Oracle {
     flushed: Time,
     /// Keys with writes of class None since then.
     unlogged: BTreeSet<(usize, Vec<u8>)>,
+    first_unlogged: Option<Time>,
     /// Moments after which somebody asks what was changed, and what was, oldest first.
     watched: BTreeSet<Time>,
     changed: VecDeque<(Time, Span)>,
@@ -62,6 +63,11 @@ impl Oracle {
     /// True if a death may still take a write to the key.
     pub(super) fn is_unsure(&self, at: usize, key: &[u8]) -> bool {
         self.unlogged.contains(&(at, key.to_vec()))
+    }
+
+    /// The oldest commit that a death may take.
+    pub(super) fn first_unlogged(&self) -> Option<Time> {
+        self.first_unlogged
     }
 
     /// The newest commit.
@@ -101,11 +107,15 @@ impl Oracle {
     pub(super) fn flush(&mut self) {
         self.flushed = self.now;
         self.unlogged.clear();
+        self.first_unlogged = None;
     }
 
     /// One commit.
     pub(super) fn write(&mut self, changes: impl IntoIterator<Item = Change>, logged: bool) {
         self.now += 1;
+        if !logged {
+            self.first_unlogged.get_or_insert(self.now);
+        }
         for change in changes {
             if !self.watched.is_empty() {
                 self.changed.push_back((self.now, Span::of(&change)));
@@ -217,6 +227,7 @@ impl Oracle {
         }
         self.pinned.clear();
         self.flushed = self.now;
+        self.first_unlogged = None;
         for map in &mut self.maps {
             map.retain(|_, versions| {
                 versions.drain(..versions.len().saturating_sub(1));

@@ -1,6 +1,7 @@
 //! The database of a case and what is known about it; its lives, and the work behind the scenes.
 
 use super::coverage::Coverage;
+use super::follower::{CHANGE_LOGS, Follower};
 use super::oracle::{Entries, Oracle, Time};
 use super::transactions::Session;
 use super::walk::Walk;
@@ -39,6 +40,8 @@ pub(super) struct World {
     pub(super) snapshots: Vec<(Snapshot, Time)>,
     pub(super) walks: Vec<Walk>,
     pub(super) sessions: Vec<Session>,
+    /// There is one if the database keeps its changes.
+    pub(super) follower: Option<Follower>,
     pub(super) batch: WriteBatch,
     /// Scratch for the key of an operation.
     pub(super) key: Vec<u8>,
@@ -61,6 +64,7 @@ impl World {
     pub(super) fn new(mut chance: Chance) -> Result<World, Failure> {
         let mut options = Options::default();
         options.default_keyspace = appending(&mut chance);
+        options.change_log_bytes = *chance.pick(&CHANGE_LOGS);
         let mut world = World {
             keys: Keys::new(
                 *chance.pick(&[600, 3_000, 8_000, 16_000]),
@@ -76,6 +80,7 @@ impl World {
             snapshots: Vec::new(),
             walks: Vec::new(),
             sessions: Vec::new(),
+            follower: (options.change_log_bytes > 0).then(Follower::new),
             batch: WriteBatch::new(),
             key: Vec::new(),
             pins: Vec::new(),
@@ -192,6 +197,11 @@ impl World {
         self.options.write_buffer_bytes()
     }
 
+    /// Bytes that are kept of the changes.
+    pub(super) fn change_log_bytes(&self) -> u64 {
+        self.options.change_log_bytes
+    }
+
     /// A keyspace: mostly the first, which is the deepest.
     pub(super) fn which(&mut self) -> usize {
         match self.chance.one_in(4) {
@@ -286,6 +296,7 @@ impl World {
             self.snapshots.clear();
             self.walks.clear();
             self.forget_sessions();
+            self.follower_after_end();
             self.keyspaces.clear();
             self.db = None;
             self.coverage.fired("kill");
@@ -307,6 +318,7 @@ impl World {
             other => return Err(format!("a closed database answers {other:?}")),
         }
         self.refuse_sessions_closed()?;
+        self.follower_after_end();
         self.snapshots.clear();
         self.keyspaces.clear();
         for mut walk in std::mem::take(&mut self.walks) {
@@ -317,7 +329,7 @@ impl World {
     }
 
     /// Everything that scans find, by keyspace.
-    fn contents(&self) -> Result<Vec<Entries>, Failure> {
+    pub(super) fn contents(&self) -> Result<Vec<Entries>, Failure> {
         contents(&self.keyspaces)
     }
 
@@ -326,6 +338,7 @@ impl World {
         for (at, found) in self.contents()?.iter().enumerate() {
             self.oracle.check(at, found).map_err(|failure| format!("at the end: {failure}"))?;
         }
+        self.follow_to_the_end().map_err(|failure| format!("at the end: {failure}"))?;
         self.db().verify().map_err(failed)?;
         self.coverage.add(&self.db().stats());
         while !self.pins.is_empty() {

@@ -90,6 +90,8 @@ impl World {
         for piece in changes.chunks(changes.len().div_ceil(pieces).max(1)) {
             paths.push(self.sorted_file(piece).map_err(failed)?);
         }
+        // What an ingest brought is read when it is told: nothing may have come between.
+        self.follow_to_the_end()?;
         let mut options = IngestOptions::default();
         (options.verify, options.copy) = (self.chance.one_in(2), self.chance.one_in(3));
         self.keyspaces[at].ingest(&paths, &options).map_err(failed)?;
@@ -97,6 +99,7 @@ impl World {
         if !changes.is_empty() {
             self.oracle.write(changes, true);
             self.coverage.note("ingests", 1);
+            self.follow_to_the_end()?;
         }
         Ok(())
     }
