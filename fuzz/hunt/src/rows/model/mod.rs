@@ -1,7 +1,8 @@
 //! Row 9: random operations against sorted maps that remember versions.
 //!
 //! One case is one disk and 50,000 operations on it: writes of every class and kind (merges, batches larger than a memtable, ingests of files, optimistic transactions), reads of every kind, old moments held by snapshots,
-//! cursors and pinned values, a copy that follows the change feed, and now and then a close or a death of the process. Limits are so small that up to seven
+//! cursors and pinned values, a copy that follows the change feed, and now and then a close or a death of the process, with a
+//! look at what is left by somebody who may not change it. Limits are so small that up to seven
 //! levels exist. What was reached on the way (levels that answered, merges, tombstones, versions for snapshots) is noted.
 
 mod coverage;

@@ -6,7 +6,7 @@ use super::oracle::{Entries, Oracle, Time};
 use super::transactions::Session;
 use super::walk::Walk;
 use crate::drive::{Chance, Failure, Tally};
-use crate::world::{Keys, draw_keyspace_options, open};
+use crate::world::{DIRECTORY, Keys, draw_keyspace_options, files_of, open};
 use std::path::PathBuf;
 use std::sync::Arc;
 use treering_lsm::io::Disk;
@@ -302,11 +302,48 @@ impl World {
             self.coverage.fired("kill");
         }
         self.batch.clear();
+        let shown = self.chance.one_in(2).then(|| self.read_only()).transpose()?;
         self.open()?;
         let found = self.contents()?;
+        if shown.is_some_and(|shown| shown != found) {
+            return Err("opened for writing it shows something else than read-only".to_owned());
+        }
         self.oracle.settle(&found)?;
         self.coverage.note("recoveries", 1);
         Ok(())
+    }
+
+    /// Everything that the database shows to somebody who may not change it, and does not.
+    fn read_only(&mut self) -> Result<Vec<Entries>, Failure> {
+        let files = files_of(&self.disk).map_err(|error| error.to_string())?;
+        let open = || {
+            let environment = Environment::manual(Arc::new(self.disk.clone()));
+            Db::open_read_only_in(environment, DIRECTORY, self.options.clone()).map_err(failed)
+        };
+        let (db, another) = (open()?, open()?);
+        let names = db.keyspace_names().into_iter();
+        let keyspaces: Result<Vec<_>, _> = names.map(|name| db.keyspace(&name)).collect();
+        let found = contents(&keyspaces.map_err(failed)?)?;
+        match (
+            db.put(b"key", b"value"),
+            db.flush(),
+            db.create_keyspace("new", appending(&mut self.chance)),
+        ) {
+            (Err(Error::ReadOnly), Err(Error::ReadOnly), Err(Error::ReadOnly)) => {}
+            other => return Err(format!("read-only it takes writes: {other:?}")),
+        }
+        if another.get(&self.key).map_err(failed)?.as_deref()
+            != found[0].get(&self.key).map(Vec::as_slice)
+        {
+            return Err("two read-only openings show different things".to_owned());
+        }
+        db.close().map_err(failed)?;
+        drop(another);
+        if files_of(&self.disk).map_err(|error| error.to_string())? != files {
+            return Err("opening read-only changed a file".to_owned());
+        }
+        self.coverage.note("read_only", 1);
+        Ok(found)
     }
 
     /// Closes the database. Who holds a handle is told so; who holds a cursor reads on.
