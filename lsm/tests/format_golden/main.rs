@@ -31,11 +31,16 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
-use std::sync::Once;
+use std::sync::{Arc, Once};
+use std::time::Duration;
 use table::Met;
+use treering_lsm::base::clock::{Clock, ManualClock};
 use treering_lsm::io::sim::SimDisk;
 use treering_lsm::io::{Disk, read_whole};
-use treering_lsm::{Db, Durability, IoChoice, Options, ReadOptions, WriteBatch, WriteOptions};
+use treering_lsm::{
+    Db, Durability, Environment, IngestOptions, IoChoice, KeyspaceOptions, Options, ReadOptions,
+    SortedFileWriter, WriteBatch, WriteOptions,
+};
 
 /// Files of a database directory by name.
 pub type Files = BTreeMap<String, Vec<u8>>;
@@ -347,21 +352,75 @@ fn files_of(disk: &SimDisk) -> Files {
     disk.list(directory).unwrap().into_iter().map(read).collect()
 }
 
+/// What was met in random databases beside entries and ranges.
+#[derive(Debug, Default)]
+struct More {
+    expired: usize,
+    merged: usize,
+    dropped: usize,
+    ingested: usize,
+    /// Of change files, by kind.
+    frames: [usize; 5],
+}
+
+fn appending() -> KeyspaceOptions {
+    let mut options = other_options();
+    options.merge_operator = Some("append".to_owned());
+    options
+}
+
+fn brief() -> KeyspaceOptions {
+    let mut options = tiny_options().default_keyspace;
+    options.ttl = Some(Duration::from_secs(3));
+    options
+}
+
+/// Takes in a file of a few puts and deletes.
+fn ingest(db: &Db, disk: &SimDisk, chance: &mut Chance, model: &mut Contents) {
+    let (handle, path) = (Arc::new(disk.clone()) as Arc<dyn Disk>, Path::new("/file"));
+    let mut writer = SortedFileWriter::create_on(&handle, path, &other_options()).unwrap();
+    for number in (chance.below(300)..).step_by(7).take(9) {
+        let key = format!("key{number:03}").into_bytes();
+        let place = ("default".to_owned(), key.clone());
+        if chance.one_in(3) {
+            writer.delete(&key).unwrap();
+            model.remove(&place);
+        } else {
+            writer.put(&key, b"from outside").unwrap();
+            model.insert(place, b"from outside".to_vec());
+        }
+    }
+    writer.finish().unwrap();
+    db.default_keyspace().ingest(&[path], &IngestOptions::default()).unwrap();
+    disk.remove(path).unwrap();
+}
+
 /// Random databases, killed at random moments.
 #[test]
 fn a_reader_made_from_the_document_reads_random_databases() {
     let mut met = Met::default();
     let mut fragments = [0; 8];
     let mut ranges = Ranges::default();
+    let mut more = More::default();
     for seed in 0..20 {
         let mut chance = Chance(seed);
         let disk = SimDisk::new(seed);
+        let clock = Arc::new(ManualClock::default());
         let mut model = Contents::new();
+        let mut options = tiny_options();
+        options.change_log_bytes = [0, 64 << 10][chance.below(2) as usize];
         for life in 0..3 {
-            let db = common::open(&disk, &tiny_options()).unwrap();
+            let environment = Environment::manual(Arc::new(disk.clone()));
+            let environment =
+                Environment { clock: Arc::clone(&clock) as Arc<dyn Clock>, ..environment };
+            let db = Db::open_in(environment, "/db", options.clone()).unwrap();
             if life == 0 {
-                db.create_keyspace("other", other_options()).unwrap();
+                db.create_keyspace("other", appending()).unwrap();
+                db.create_keyspace("brief", brief()).unwrap();
             }
+            let passing = format!("life {life}");
+            let passing = db.create_keyspace(&passing, other_options()).unwrap();
+            let brief = db.keyspace("brief").unwrap();
             let keyspaces = [db.default_keyspace().clone(), db.keyspace("other").unwrap()];
             let mut snapshot = None;
             for _ in 0..chance.below(700) {
@@ -369,6 +428,23 @@ fn a_reader_made_from_the_document_reads_random_databases() {
                     0 => db.flush().unwrap(),
                     1 => snapshot = Some(db.snapshot()),
                     2..=5 => drop(db.step().unwrap()),
+                    8 => {
+                        clock.sleep(Duration::from_millis(chance.below(900)));
+                        db.step().unwrap();
+                    }
+                    9 => {
+                        let number = [chance.below(400), chance.below(400)];
+                        brief.put(&number[0].to_le_bytes(), &[b'b'; 30]).unwrap();
+                        passing.put(&number[1].to_le_bytes(), &[b'p'; 30]).unwrap();
+                    }
+                    10 => {
+                        let key = format!("key{:03}", chance.below(400));
+                        let operand = format!("+{}", chance.below(50)).into_bytes();
+                        keyspaces[1].merge(key.as_bytes(), &operand).unwrap();
+                        let place = ("other".to_owned(), key.into_bytes());
+                        model.entry(place).or_default().extend_from_slice(&operand);
+                    }
+                    11 if chance.one_in(4) => ingest(&db, &disk, &mut chance, &mut model),
                     7 => {
                         let guards = [chance.below(400), chance.below(400)];
                         let guards = guards.map(|number| format!("key{number:03}"));
@@ -418,9 +494,24 @@ fn a_reader_made_from_the_document_reads_random_databases() {
                     }
                 }
             }
+            if chance.one_in(2) {
+                db.drop_keyspace(&passing.name()).unwrap();
+            }
             let found = walk(&files_of(&disk.after_kill()), true);
             assert_eq!(found.contents, engine_contents(&db), "seed {seed} life {life}");
-            assert_eq!(found.contents, model, "seed {seed} life {life}");
+            let is_modelled =
+                |(place, _): &(&(String, Vec<u8>), _)| ["default", "other"].contains(&&place.0[..]);
+            assert!(
+                found.contents.iter().filter(is_modelled).eq(&model),
+                "seed {seed} life {life}"
+            );
+            let of_brief = |range: &&Entry| range.keyspace == u64::from(brief.id().0);
+            more.expired += found.manifest.ranges.iter().filter(of_brief).count();
+            more.merged += found.merged;
+            more.dropped += found.manifest.dropped.len();
+            let tables = found.manifest.tables.values();
+            more.ingested += tables.filter(|(_, _, info)| info.ingested.is_some()).count();
+            (1..5).for_each(|kind| more.frames[kind] += found.changes.frames[kind]);
             ranges.in_log += found.ranges.in_log;
             ranges.in_manifest += found.ranges.in_manifest;
             ranges.hidden += found.ranges.hidden;
@@ -429,10 +520,10 @@ fn a_reader_made_from_the_document_reads_random_databases() {
             met.versions += found.tables.versions;
             (0..8).for_each(|kind| fragments[kind] += found.log.fragments[kind]);
             drop(snapshot);
-            drop(keyspaces);
+            drop((keyspaces, passing, brief));
             db.close().unwrap();
             let closed = walk(&files_of(&disk), false);
-            assert_eq!(closed.contents, found.contents);
+            assert_eq!(closed.contents, found.contents, "seed {seed} life {life}");
             assert_eq!(closed.log.promise, closed.log.end, "closing promises everything");
         }
     }
@@ -440,6 +531,8 @@ fn a_reader_made_from_the_document_reads_random_databases() {
     assert!(ranges.in_log > 0 && ranges.in_manifest > 0, "{ranges:?}");
     assert!(ranges.hidden > 0 && ranges.spared > 0, "{ranges:?}");
     assert!(fragments[1..7].iter().all(|&count| count > 0), "{fragments:?}");
+    assert!(more.expired > 0 && more.merged > 0 && more.dropped > 0, "{more:?}");
+    assert!(more.ingested > 0 && more.frames[1..4].iter().all(|&count| count > 0), "{more:?}");
 }
 
 /// An index above a megabyte is cut into partitions: long keys make one quickly.
