@@ -18,6 +18,7 @@
 mod archive;
 mod batch;
 mod block;
+mod changes;
 mod compression;
 mod database;
 mod edit;
@@ -66,6 +67,7 @@ pub const TARGETS: &[Target] = &[
     table::TARGET,
     wal::TARGET,
     manifest::TARGET,
+    changes::TARGET,
     database::TARGET,
     operations::TARGET,
 ];

@@ -11,6 +11,7 @@ use treering_lsm::base::key::FileNumber;
 use treering_lsm::file::manifest::{HEADER_BYTES, RECORD_HEADER_BYTES};
 use treering_lsm::file::name::{self, FileKind};
 use treering_lsm::format::block::frame::TRAILER_BYTES;
+use treering_lsm::format::change;
 use treering_lsm::format::edit::{LogMark, VersionEdit};
 use treering_lsm::format::footer::FOOTER_BYTES;
 use treering_lsm::format::index::Index;
@@ -212,6 +213,32 @@ pub fn ring(bytes: &mut [u8], start: u64) {
     log.rotate_right(turn);
 }
 
+/// Repairs the header of a change file, its end, and the chain of frames.
+pub fn changes(bytes: &mut [u8]) {
+    let Some(header) = bytes.get(..24) else { return };
+    let first = u64_at(header, 16);
+    let crc = context_checksum(first, 0, header);
+    put(bytes, 24, crc);
+    let seal = |bytes: &mut [u8], at: usize, end: usize| {
+        let crc = context_checksum(first, at as u64, &bytes[at + 4..end]);
+        put(bytes, at, crc);
+    };
+    let frame_end = |bytes: &[u8], at: usize| {
+        let payload = at.checked_add(change::FRAME_HEADER_BYTES)?;
+        let end = payload.checked_add(u32_at(bytes, at + 4) as usize)?;
+        (end <= bytes.len()).then_some(end)
+    };
+    if let Some(at) = bytes.len().checked_sub(change::FRAME_HEADER_BYTES) {
+        let end = bytes.len();
+        seal(bytes, at, end);
+    }
+    let mut at = change::HEADER_BYTES;
+    while let Some(end) = frame_end(bytes, at) {
+        seal(bytes, at, end);
+        at = end;
+    }
+}
+
 /// Repairs every file of a database that has checksums.
 pub(crate) fn files(files: &mut Files) {
     for (name, bytes) in files.iter_mut() {
@@ -220,6 +247,7 @@ pub(crate) fn files(files: &mut Files) {
             Some(FileKind::Manifest(number)) => manifest(bytes, number),
             Some(FileKind::Table(_)) => table(bytes),
             Some(FileKind::Wal(slot)) => segment(bytes, slot),
+            Some(FileKind::Changes(_)) => changes(bytes),
             _ => {}
         }
     }

@@ -62,6 +62,7 @@ bugs! {
     DropTakesWrites = "drop-takes-writes": "a dropped keyspace goes on taking writes";
     CheckpointUnflushed = "checkpoint-unflushed": "a checkpoint leaves out what is in memory";
     LostUnderLargeBatch = "lost-under-large-batch": "a large batch keeps the first operation of a key, not the last";
+    PhantomsIgnored = "phantoms-ignored": "a serializable commit does not look at the ranges that it read";
     FilterForgetsKey = "filter-forgets-key": "the filter of a table lacks its last key";
     FilterForgetsPrefix = "filter-forgets-prefix": "the filter of a table lacks the prefix of its first key";
     UpperBoundIgnored = "upper-bound-ignored": "a backward scan begins behind its upper bound";

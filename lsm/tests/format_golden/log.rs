@@ -114,7 +114,7 @@ fn candidates(segments: &[Segment<'_>], ring: Option<&Ring<'_>>, lsn: u64) -> Ve
     all.iter().map(|bytes| bytes[within..].to_vec()).collect()
 }
 
-fn operations(record: &[u8], entries: &mut Vec<Entry>) {
+pub fn operations(record: &[u8], entries: &mut Vec<Entry>) {
     let mut walk = Walk::new("record", record);
     let first = walk.u64();
     let count = walk.u32();

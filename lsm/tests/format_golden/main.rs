@@ -13,24 +13,34 @@
 )]
 
 mod bytes;
+mod changes;
 #[path = "../common/mod.rs"]
 mod common;
 mod filter;
+mod later;
 mod log;
 mod manifest;
 mod table;
 
+use changes::Changes;
 use common::{Chance, other_options, tiny_options};
 use log::Log;
+use manifest::{KeyspaceInfo, Manifest};
 use std::cell::Cell;
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
-use std::sync::Once;
+use std::sync::{Arc, Once};
+use std::time::Duration;
 use table::Met;
+use treering_lsm::base::clock::{Clock, ManualClock};
 use treering_lsm::io::sim::SimDisk;
 use treering_lsm::io::{Disk, read_whole};
-use treering_lsm::{Db, Durability, IoChoice, Options, ReadOptions, WriteBatch, WriteOptions};
+use treering_lsm::{
+    Db, Durability, Environment, IngestOptions, IoChoice, KeyspaceOptions, Options, ReadOptions,
+    SortedFileWriter, WriteBatch, WriteOptions,
+};
 
 /// Files of a database directory by name.
 pub type Files = BTreeMap<String, Vec<u8>>;
@@ -53,7 +63,14 @@ struct Found {
     tables: Met,
     log: Log,
     ranges: Ranges,
+    /// Values that were made of operands.
+    merged: usize,
+    manifest: Manifest,
+    changes: Changes,
 }
+
+/// Of one key, newest first: each with the number up to which ranges have been applied to it.
+type Versions<'e> = BTreeMap<Reverse<u64>, (&'e Entry, u64)>;
 
 /// What was met of range deletes.
 #[derive(Debug, Default)]
@@ -95,6 +112,7 @@ fn walk(files: &Files, strays: bool) -> Found {
         entries.extend(of_table.into_iter().map(|entry| (entry, info.applied)));
     }
     let log = log::log(files, manifest.log_epoch, manifest.log_start, manifest.promised);
+    let mut changes = Changes::default();
     for (name, bytes) in files {
         let number = name.split('.').next().and_then(|stem| stem.parse::<u64>().ok());
         match name.as_str() {
@@ -102,6 +120,14 @@ fn walk(files: &Files, strays: bool) -> Found {
             "BALLAST" => assert!(bytes.iter().all(|&byte| byte == 0)),
             "CURRENT" | "RING" => {}
             name if *name == manifest_name || name.ends_with(".wal") => {}
+            name if name.ends_with(".chg") => {
+                let first = number.unwrap();
+                if first <= manifest.changes_kept {
+                    changes::change_file(first, bytes, &mut changes);
+                } else {
+                    assert!(strays, "{name} was written by a flush that came to its end");
+                }
+            }
             name => assert!(
                 name.ends_with(".sst")
                     && (strays || manifest.tables.contains_key(&number.unwrap())),
@@ -111,20 +137,18 @@ fn walk(files: &Files, strays: bool) -> Found {
     }
 
     let (in_log, operations): (Vec<_>, Vec<_>) = log.entries.iter().partition(|op| op.kind == 2);
-    let mut newest: BTreeMap<(u64, &[u8]), (&Entry, u64)> = BTreeMap::new();
+    let mut versions = BTreeMap::<(u64, &[u8]), Versions<'_>>::new();
     let in_tables = entries.iter().map(|(entry, applied)| (entry, *applied));
     for (entry, applied) in in_tables.chain(operations.into_iter().map(|entry| (entry, 0))) {
-        let slot = newest.entry((entry.keyspace, &entry.key)).or_insert((entry, applied));
-        if entry.sequence >= slot.0.sequence {
-            *slot = (entry, applied);
+        if !manifest.dropped.contains(&entry.keyspace) {
+            let of_key = versions.entry((entry.keyspace, &entry.key)).or_default();
+            of_key.insert(Reverse(entry.sequence), (entry, applied));
         }
     }
     let mut ranges =
         Ranges { in_log: in_log.len(), in_manifest: manifest.ranges.len(), ..Ranges::default() };
     assert!(manifest.ranges.iter().all(|range| range.sequence <= manifest.last_sequence));
-    let name = |keyspace: u64| manifest.keyspaces[&keyspace].name.clone();
-    let mut living: Vec<&Entry> = Vec::new();
-    for (entry, applied) in newest.into_values().filter(|(entry, _)| entry.kind == 1) {
+    let mut is_hidden = |entry: &Entry, applied: u64| {
         let is_forgotten = |&(index, range): &(usize, &Entry)| {
             manifest.forgotten.iter().any(|(count, of)| {
                 index < *count && of.sequence >= range.sequence && of.meets(entry)
@@ -136,20 +160,38 @@ fn walk(files: &Files, strays: bool) -> Found {
         let mut over = over.chain(named.into_iter().map(|(_, range)| range)).peekable();
         let is_spared = over.peek().is_some_and(|range| range.sequence <= applied);
         ranges.spared += usize::from(is_spared || !forgotten.is_empty());
-        match over.any(|range| range.sequence > applied) {
-            true => ranges.hidden += 1,
-            false => living.push(entry),
+        let is_hidden = over.any(|range| range.sequence > applied);
+        ranges.hidden += usize::from(is_hidden);
+        is_hidden
+    };
+    let (mut contents, mut merged) = (Contents::new(), 0);
+    for ((keyspace, key), of_key) in versions {
+        let (mut operands, mut base) = (Vec::new(), None);
+        for (entry, applied) in of_key.into_values() {
+            if entry.kind == 0 || is_hidden(entry, applied) {
+                break;
+            }
+            if entry.kind == 1 {
+                base = Some(&entry.value[..]);
+                break;
+            }
+            operands.push(&entry.value[..]);
         }
+        let KeyspaceInfo { name, operator, .. } = &manifest.keyspaces[&keyspace];
+        if operands.is_empty() && base.is_none() {
+            continue;
+        }
+        // The only operator that these databases name sets the operands behind the value.
+        assert!(operands.is_empty() || operator == "append");
+        merged += usize::from(!operands.is_empty());
+        let parts: Vec<&[u8]> = base.into_iter().chain(operands.into_iter().rev()).collect();
+        contents.insert((name.clone(), key.to_vec()), parts.concat());
     }
-    let contents = living
-        .into_iter()
-        .map(|entry| ((name(entry.keyspace), entry.key.clone()), entry.value.clone()))
-        .collect();
     for keyspace in manifest.keyspaces.values() {
         assert!(keyspace.compression.iter().all(|&kind| kind <= 2) && keyspace.filter[0] <= 2);
         assert!((1 << 10..=1 << 20).contains(&keyspace.block_bytes));
     }
-    Found { contents, tables, log, ranges }
+    Found { contents, tables, log, ranges, merged, manifest, changes }
 }
 
 /// What the engine shows, by scan and by point reads.
@@ -207,7 +249,7 @@ fn assert_described(version: &str, contents: &Contents) {
 /// Promise: what a release wrote, every later one reads.
 #[test]
 fn golden_databases_open_and_show_what_they_held() {
-    assert_eq!(versions(), ["v1"]);
+    assert_eq!(versions(), ["v1", "v1-later"]);
     for version in versions() {
         for io in [IoChoice::Posix, IoChoice::Auto] {
             let directory = tempfile::tempdir().unwrap();
@@ -247,21 +289,29 @@ fn a_reader_made_from_the_document_reads_the_golden_database() {
     assert!(found.log.entries.iter().any(|entry| entry.keyspace == 2));
 }
 
-/// The reader overlooks nothing: it refuses every flipped byte of every table and of the manifest.
+/// The reader overlooks nothing: it refuses every flipped byte of every table, of the manifest and of change files.
 #[test]
 fn no_byte_of_a_table_or_manifest_is_left_out_of_the_document() {
-    let files = golden_files("v1");
-    let number = manifest::current(&files["CURRENT"]);
-    let bytes = &files[&format!("MANIFEST-{number:06}")];
-    let read = |bytes: &[u8]| drop(manifest::manifest(number, bytes));
-    let described = manifest::manifest(number, bytes);
-    let mut flips = assert_every_flip_is_refused("MANIFEST", bytes, read);
-    for (id, (keyspace, _, info)) in &described.tables {
-        let read = |bytes: &[u8]| drop(table::table(*keyspace, info, bytes, &mut Met::default()));
-        let name = format!("{id:06}.sst");
-        flips += assert_every_flip_is_refused(&name, &files[&name], read);
+    for version in versions() {
+        let files = golden_files(&version);
+        let number = manifest::current(&files["CURRENT"]);
+        let bytes = &files[&format!("MANIFEST-{number:06}")];
+        let read = |bytes: &[u8]| drop(manifest::manifest(number, bytes));
+        let described = manifest::manifest(number, bytes);
+        let mut flips = assert_every_flip_is_refused("MANIFEST", bytes, read);
+        for (id, (keyspace, _, info)) in &described.tables {
+            let read =
+                |bytes: &[u8]| drop(table::table(*keyspace, info, bytes, &mut Met::default()));
+            let name = format!("{id:06}.sst");
+            flips += assert_every_flip_is_refused(&name, &files[&name], read);
+        }
+        for (name, bytes) in files.iter().filter(|(name, _)| name.ends_with(".chg")) {
+            let first = name.trim_end_matches(".chg").parse().unwrap();
+            let read = |bytes: &[u8]| changes::change_file(first, bytes, &mut Changes::default());
+            flips += assert_every_flip_is_refused(name, bytes, read);
+        }
+        assert!(flips > 4000, "only {flips} bytes of {version} were flipped");
     }
-    assert!(flips > 8000, "only {flips} bytes were flipped");
 }
 
 fn assert_every_flip_is_refused(name: &str, bytes: &[u8], read: impl Fn(&[u8])) -> usize {
@@ -302,21 +352,75 @@ fn files_of(disk: &SimDisk) -> Files {
     disk.list(directory).unwrap().into_iter().map(read).collect()
 }
 
+/// What was met in random databases beside entries and ranges.
+#[derive(Debug, Default)]
+struct More {
+    expired: usize,
+    merged: usize,
+    dropped: usize,
+    ingested: usize,
+    /// Of change files, by kind.
+    frames: [usize; 5],
+}
+
+fn appending() -> KeyspaceOptions {
+    let mut options = other_options();
+    options.merge_operator = Some("append".to_owned());
+    options
+}
+
+fn brief() -> KeyspaceOptions {
+    let mut options = tiny_options().default_keyspace;
+    options.ttl = Some(Duration::from_secs(3));
+    options
+}
+
+/// Takes in a file of a few puts and deletes.
+fn ingest(db: &Db, disk: &SimDisk, chance: &mut Chance, model: &mut Contents) {
+    let (handle, path) = (Arc::new(disk.clone()) as Arc<dyn Disk>, Path::new("/file"));
+    let mut writer = SortedFileWriter::create_on(&handle, path, &other_options()).unwrap();
+    for number in (chance.below(300)..).step_by(7).take(9) {
+        let key = format!("key{number:03}").into_bytes();
+        let place = ("default".to_owned(), key.clone());
+        if chance.one_in(3) {
+            writer.delete(&key).unwrap();
+            model.remove(&place);
+        } else {
+            writer.put(&key, b"from outside").unwrap();
+            model.insert(place, b"from outside".to_vec());
+        }
+    }
+    writer.finish().unwrap();
+    db.default_keyspace().ingest(&[path], &IngestOptions::default()).unwrap();
+    disk.remove(path).unwrap();
+}
+
 /// Random databases, killed at random moments.
 #[test]
 fn a_reader_made_from_the_document_reads_random_databases() {
     let mut met = Met::default();
     let mut fragments = [0; 8];
     let mut ranges = Ranges::default();
+    let mut more = More::default();
     for seed in 0..20 {
         let mut chance = Chance(seed);
         let disk = SimDisk::new(seed);
+        let clock = Arc::new(ManualClock::default());
         let mut model = Contents::new();
+        let mut options = tiny_options();
+        options.change_log_bytes = [0, 64 << 10][chance.below(2) as usize];
         for life in 0..3 {
-            let db = common::open(&disk, &tiny_options()).unwrap();
+            let environment = Environment::manual(Arc::new(disk.clone()));
+            let environment =
+                Environment { clock: Arc::clone(&clock) as Arc<dyn Clock>, ..environment };
+            let db = Db::open_in(environment, "/db", options.clone()).unwrap();
             if life == 0 {
-                db.create_keyspace("other", other_options()).unwrap();
+                db.create_keyspace("other", appending()).unwrap();
+                db.create_keyspace("brief", brief()).unwrap();
             }
+            let passing = format!("life {life}");
+            let passing = db.create_keyspace(&passing, other_options()).unwrap();
+            let brief = db.keyspace("brief").unwrap();
             let keyspaces = [db.default_keyspace().clone(), db.keyspace("other").unwrap()];
             let mut snapshot = None;
             for _ in 0..chance.below(700) {
@@ -324,6 +428,23 @@ fn a_reader_made_from_the_document_reads_random_databases() {
                     0 => db.flush().unwrap(),
                     1 => snapshot = Some(db.snapshot()),
                     2..=5 => drop(db.step().unwrap()),
+                    8 => {
+                        clock.sleep(Duration::from_millis(chance.below(900)));
+                        db.step().unwrap();
+                    }
+                    9 => {
+                        let number = [chance.below(400), chance.below(400)];
+                        brief.put(&number[0].to_le_bytes(), &[b'b'; 30]).unwrap();
+                        passing.put(&number[1].to_le_bytes(), &[b'p'; 30]).unwrap();
+                    }
+                    10 => {
+                        let key = format!("key{:03}", chance.below(400));
+                        let operand = format!("+{}", chance.below(50)).into_bytes();
+                        keyspaces[1].merge(key.as_bytes(), &operand).unwrap();
+                        let place = ("other".to_owned(), key.into_bytes());
+                        model.entry(place).or_default().extend_from_slice(&operand);
+                    }
+                    11 if chance.one_in(4) => ingest(&db, &disk, &mut chance, &mut model),
                     7 => {
                         let guards = [chance.below(400), chance.below(400)];
                         let guards = guards.map(|number| format!("key{number:03}"));
@@ -373,9 +494,24 @@ fn a_reader_made_from_the_document_reads_random_databases() {
                     }
                 }
             }
+            if chance.one_in(2) {
+                db.drop_keyspace(&passing.name()).unwrap();
+            }
             let found = walk(&files_of(&disk.after_kill()), true);
             assert_eq!(found.contents, engine_contents(&db), "seed {seed} life {life}");
-            assert_eq!(found.contents, model, "seed {seed} life {life}");
+            let is_modelled =
+                |(place, _): &(&(String, Vec<u8>), _)| ["default", "other"].contains(&&place.0[..]);
+            assert!(
+                found.contents.iter().filter(is_modelled).eq(&model),
+                "seed {seed} life {life}"
+            );
+            let of_brief = |range: &&Entry| range.keyspace == u64::from(brief.id().0);
+            more.expired += found.manifest.ranges.iter().filter(of_brief).count();
+            more.merged += found.merged;
+            more.dropped += found.manifest.dropped.len();
+            let tables = found.manifest.tables.values();
+            more.ingested += tables.filter(|(_, _, info)| info.ingested.is_some()).count();
+            (1..5).for_each(|kind| more.frames[kind] += found.changes.frames[kind]);
             ranges.in_log += found.ranges.in_log;
             ranges.in_manifest += found.ranges.in_manifest;
             ranges.hidden += found.ranges.hidden;
@@ -384,10 +520,10 @@ fn a_reader_made_from_the_document_reads_random_databases() {
             met.versions += found.tables.versions;
             (0..8).for_each(|kind| fragments[kind] += found.log.fragments[kind]);
             drop(snapshot);
-            drop(keyspaces);
+            drop((keyspaces, passing, brief));
             db.close().unwrap();
             let closed = walk(&files_of(&disk), false);
-            assert_eq!(closed.contents, found.contents);
+            assert_eq!(closed.contents, found.contents, "seed {seed} life {life}");
             assert_eq!(closed.log.promise, closed.log.end, "closing promises everything");
         }
     }
@@ -395,6 +531,8 @@ fn a_reader_made_from_the_document_reads_random_databases() {
     assert!(ranges.in_log > 0 && ranges.in_manifest > 0, "{ranges:?}");
     assert!(ranges.hidden > 0 && ranges.spared > 0, "{ranges:?}");
     assert!(fragments[1..7].iter().all(|&count| count > 0), "{fragments:?}");
+    assert!(more.expired > 0 && more.merged > 0 && more.dropped > 0, "{more:?}");
+    assert!(more.ingested > 0 && more.frames[1..4].iter().all(|&count| count > 0), "{more:?}");
 }
 
 /// An index above a megabyte is cut into partitions: long keys make one quickly.

@@ -59,6 +59,8 @@ pub struct KeyspaceInfo {
     pub block_bytes: u64,
     pub compression: Vec<u8>,
     pub filter: [u8; 2],
+    /// Empty for none.
+    pub operator: String,
 }
 
 /// What all edits together say.
@@ -79,6 +81,11 @@ pub struct Manifest {
     pub forgotten: Vec<(usize, Entry)>,
     /// Time marks: milliseconds, sequence number.
     pub marks: Vec<(u64, u64)>,
+    /// Change files that begin up to this number count.
+    pub changes_kept: u64,
+    /// Which items were met, and whether a time to live was.
+    pub items: BTreeSet<u64>,
+    pub has_ttl: bool,
 }
 
 /// The number of the manifest in force.
@@ -132,6 +139,7 @@ fn edit(payload: &[u8], manifest: &mut Manifest) {
     while walk.at < payload.len() {
         let tag = walk.varint();
         let mut item = Walk::new(format!("item {tag}"), walk.prefixed());
+        manifest.items.insert(tag);
         match tag {
             1 => manifest.next_file = item.varint(),
             2 => manifest.last_sequence = item.varint(),
@@ -147,13 +155,16 @@ fn edit(payload: &[u8], manifest: &mut Manifest) {
                 assert!(item.varint() >= 16 << 10, "level base bytes");
                 assert!((2..=100).contains(&item.varint()), "level fanout");
                 assert!((1..=64).contains(&item.varint()), "level-0 tables");
+                let mut operator = String::new();
                 if item.at < item.bytes.len() {
-                    assert!(item.prefixed().len() <= 256, "merge operator");
+                    operator = String::from_utf8(item.prefixed().to_vec()).unwrap();
+                    assert!(operator.len() <= 256, "merge operator");
                 }
                 if item.at < item.bytes.len() {
                     assert!(item.varint() >= 1000, "time to live");
+                    manifest.has_ttl = true;
                 }
-                let keyspace = KeyspaceInfo { name, block_bytes, compression, filter };
+                let keyspace = KeyspaceInfo { name, block_bytes, compression, filter, operator };
                 manifest.keyspaces.insert(id, keyspace);
             }
             5 => {
@@ -183,7 +194,7 @@ fn edit(payload: &[u8], manifest: &mut Manifest) {
                     _ => manifest.forgotten.push((manifest.ranges.len(), range)),
                 }
             }
-            13 => assert!(item.varint() > 0, "changes are kept up to a number"),
+            13 => manifest.changes_kept = item.varint(),
             12 => {
                 let id = item.varint();
                 let is_known = manifest.keyspaces.contains_key(&id);

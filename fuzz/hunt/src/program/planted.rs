@@ -200,6 +200,7 @@ mod awake {
             "range-forgotten-early" | "range-crosses-snapshot" | "number-lost-under-range" => 9,
             "operands-reversed" | "ingest-under-memtable" | "ingest-too-deep" => 9,
             "drop-takes-writes" | "checkpoint-unflushed" | "lost-under-large-batch" => 9,
+            "phantoms-ignored" => 9,
             "cancelled-is-done" => 12,
             "batch-published-early" => 11,
             "epoch-not-raised" | "wal-write-not-durable" | "place-ignored" => 2,

@@ -1,12 +1,16 @@
 //! Row 9: random operations against sorted maps that remember versions.
 //!
-//! One case is one disk and 50,000 operations on it: writes of every class and kind (merges, batches larger than a memtable, ingests of files), reads of every kind, old moments held by snapshots,
-//! cursors and pinned values, and now and then a close or a death of the process. Limits are so small that up to seven
+//! One case is one disk and 50,000 operations on it: writes of every class and kind (merges, batches larger than a memtable, ingests of files, optimistic transactions), reads of every kind, old moments held by snapshots,
+//! cursors and pinned values, a copy that follows the change feed, and now and then a close or a death of the process, with a
+//! look at what is left by somebody who may not change it. Limits are so small that up to seven
 //! levels exist. What was reached on the way (levels that answered, merges, tombstones, versions for snapshots) is noted.
 
 mod coverage;
+mod follower;
 mod oracle;
 mod reads;
+mod span;
+mod transactions;
 mod walk;
 mod world;
 mod writes;
@@ -37,6 +41,7 @@ enum Kind {
     Batch,
     LargeBatch,
     Ingest,
+    Transaction,
     Refused,
     Get,
     MultiGet,
@@ -45,6 +50,7 @@ enum Kind {
     Range,
     Pin,
     Snapshot,
+    Follow,
     Step,
     Settle,
     Flush,
@@ -58,7 +64,7 @@ enum Kind {
 }
 
 /// How often each kind is drawn.
-const WEIGHTS: [(Kind, u64); 25] = [
+const WEIGHTS: [(Kind, u64); 27] = [
     (Kind::Put, 34_000),
     (Kind::Delete, 9_000),
     (Kind::DeleteRange, 600),
@@ -66,6 +72,7 @@ const WEIGHTS: [(Kind, u64); 25] = [
     (Kind::Batch, 2_000),
     (Kind::LargeBatch, 10),
     (Kind::Ingest, 60),
+    (Kind::Transaction, 1_500),
     (Kind::Refused, 20),
     (Kind::Get, 40_000),
     (Kind::MultiGet, 1_500),
@@ -74,6 +81,7 @@ const WEIGHTS: [(Kind, u64); 25] = [
     (Kind::Range, 600),
     (Kind::Pin, 100),
     (Kind::Snapshot, 200),
+    (Kind::Follow, 100),
     (Kind::Step, 3_000),
     (Kind::Settle, 10),
     (Kind::Flush, 60),
@@ -123,6 +131,7 @@ impl World {
             Kind::Batch => self.batch(),
             Kind::LargeBatch => self.large_batch(),
             Kind::Ingest => self.ingest(),
+            Kind::Transaction => self.transaction(),
             Kind::Refused => self.refused(),
             Kind::Get => self.get(),
             Kind::MultiGet => self.multi_get(),
@@ -131,6 +140,7 @@ impl World {
             Kind::Range => self.range(),
             Kind::Pin => self.pin(),
             Kind::Snapshot => self.snapshot(),
+            Kind::Follow => self.follow(),
             Kind::Step => self.step(),
             Kind::Settle => self.settle(),
             Kind::Flush => self.flush(),

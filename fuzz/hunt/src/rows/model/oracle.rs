@@ -9,9 +9,10 @@
 //!   a death with all up to 2 flushed leaves:   a@1  b@2  c@4
 //! ```
 
+use super::span::Span;
 use crate::drive::Failure;
 use crate::world::{Change, What, bounds};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 
 /// Number of a commit.
@@ -39,6 +40,10 @@ pub(super) struct Oracle {
     flushed: Time,
     /// Keys with writes of class None since then.
     unlogged: BTreeSet<(usize, Vec<u8>)>,
+    first_unlogged: Option<Time>,
+    /// Moments after which somebody asks what was changed, and what was, oldest first.
+    watched: BTreeSet<Time>,
+    changed: VecDeque<(Time, Span)>,
 }
 
 impl Oracle {
@@ -52,11 +57,17 @@ impl Oracle {
         self.maps.pop();
         let left = self.maps.len();
         self.unlogged.retain(|(at, _)| *at < left);
+        self.changed.retain(|(_, span)| span.keyspace < left);
     }
 
     /// True if a death may still take a write to the key.
     pub(super) fn is_unsure(&self, at: usize, key: &[u8]) -> bool {
         self.unlogged.contains(&(at, key.to_vec()))
+    }
+
+    /// The oldest commit that a death may take.
+    pub(super) fn first_unlogged(&self) -> Option<Time> {
+        self.first_unlogged
     }
 
     /// The newest commit.
@@ -78,16 +89,38 @@ impl Oracle {
         }
     }
 
+    /// Keeps the changes after all of these moments, from now on.
+    pub(super) fn watch(&mut self, moments: impl IntoIterator<Item = Time>) {
+        self.watched = moments.into_iter().collect();
+        let oldest = self.watched.first().copied().unwrap_or(Time::MAX);
+        let passed = self.changed.partition_point(|(time, _)| *time <= oldest);
+        self.changed.drain(..passed);
+    }
+
+    /// What was changed after a watched moment, oldest first.
+    pub(super) fn changed_after(&self, since: Time) -> impl Iterator<Item = &Span> {
+        let from = self.changed.partition_point(|(time, _)| *time <= since);
+        self.changed.range(from..).map(|(_, span)| span)
+    }
+
     /// Everything written so far is in tables.
     pub(super) fn flush(&mut self) {
         self.flushed = self.now;
         self.unlogged.clear();
+        self.first_unlogged = None;
     }
 
     /// One commit.
     pub(super) fn write(&mut self, changes: impl IntoIterator<Item = Change>, logged: bool) {
         self.now += 1;
-        for Change { keyspace, key, what } in changes {
+        if !logged {
+            self.first_unlogged.get_or_insert(self.now);
+        }
+        for change in changes {
+            if !self.watched.is_empty() {
+                self.changed.push_back((self.now, Span::of(&change)));
+            }
+            let Change { keyspace, key, what } = change;
             let at = usize::from(keyspace);
             match what {
                 What::Put(value) => self.set(at, key, Some(value), logged),
@@ -128,6 +161,20 @@ impl Oracle {
     /// The value of a key at a moment.
     pub(super) fn value_at(&self, at: usize, key: &[u8], time: Time) -> Option<&[u8]> {
         self.maps[at].get(key).and_then(|versions| seen(versions, time))
+    }
+
+    /// All entries between the bounds at a moment.
+    pub(super) fn all_in(
+        &self,
+        at: usize,
+        time: Time,
+        bounds: (Bound<&[u8]>, Bound<&[u8]>),
+    ) -> Entries {
+        let entries = self.entries(at, bounds).into_iter().flatten();
+        let seen = |(key, versions): (&Vec<u8>, &Vec<Version>)| {
+            Some((key.clone(), seen(versions, time)?.to_vec()))
+        };
+        entries.filter_map(seen).collect()
     }
 
     /// The first entry between the bounds at a moment.
@@ -180,6 +227,7 @@ impl Oracle {
         }
         self.pinned.clear();
         self.flushed = self.now;
+        self.first_unlogged = None;
         for map in &mut self.maps {
             map.retain(|_, versions| {
                 versions.drain(..versions.len().saturating_sub(1));

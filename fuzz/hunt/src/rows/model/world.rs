@@ -1,10 +1,12 @@
 //! The database of a case and what is known about it; its lives, and the work behind the scenes.
 
 use super::coverage::Coverage;
+use super::follower::{CHANGE_LOGS, Follower};
 use super::oracle::{Entries, Oracle, Time};
+use super::transactions::Session;
 use super::walk::Walk;
 use crate::drive::{Chance, Failure, Tally};
-use crate::world::{Keys, draw_keyspace_options, open};
+use crate::world::{DIRECTORY, Keys, draw_keyspace_options, files_of, open};
 use std::path::PathBuf;
 use std::sync::Arc;
 use treering_lsm::io::Disk;
@@ -37,6 +39,9 @@ pub(super) struct World {
     pub(super) keyspaces: Vec<Keyspace>,
     pub(super) snapshots: Vec<(Snapshot, Time)>,
     pub(super) walks: Vec<Walk>,
+    pub(super) sessions: Vec<Session>,
+    /// There is one if the database keeps its changes.
+    pub(super) follower: Option<Follower>,
     pub(super) batch: WriteBatch,
     /// Scratch for the key of an operation.
     pub(super) key: Vec<u8>,
@@ -59,6 +64,7 @@ impl World {
     pub(super) fn new(mut chance: Chance) -> Result<World, Failure> {
         let mut options = Options::default();
         options.default_keyspace = appending(&mut chance);
+        options.change_log_bytes = *chance.pick(&CHANGE_LOGS);
         let mut world = World {
             keys: Keys::new(
                 *chance.pick(&[600, 3_000, 8_000, 16_000]),
@@ -73,6 +79,8 @@ impl World {
             keyspaces: Vec::new(),
             snapshots: Vec::new(),
             walks: Vec::new(),
+            sessions: Vec::new(),
+            follower: (options.change_log_bytes > 0).then(Follower::new),
             batch: WriteBatch::new(),
             key: Vec::new(),
             pins: Vec::new(),
@@ -131,6 +139,7 @@ impl World {
         let gone = self.keyspaces.pop().expect("there are two");
         let left = self.keyspaces.len();
         self.db().drop_keyspace(&gone.name()).map_err(failed)?;
+        self.refuse_sessions_with(left)?;
         for walk in self.walks.extract_if(.., |walk| walk.keyspace() == left) {
             self.oracle.unpin(walk.time());
         }
@@ -186,6 +195,11 @@ impl World {
     /// Bytes of a memtable.
     pub(super) fn write_buffer_bytes(&self) -> u64 {
         self.options.write_buffer_bytes()
+    }
+
+    /// Bytes that are kept of the changes.
+    pub(super) fn change_log_bytes(&self) -> u64 {
+        self.options.change_log_bytes
     }
 
     /// A keyspace: mostly the first, which is the deepest.
@@ -281,16 +295,55 @@ impl World {
             self.disk = self.disk.after_kill();
             self.snapshots.clear();
             self.walks.clear();
+            self.forget_sessions();
+            self.follower_after_end();
             self.keyspaces.clear();
             self.db = None;
             self.coverage.fired("kill");
         }
         self.batch.clear();
+        let shown = self.chance.one_in(2).then(|| self.read_only()).transpose()?;
         self.open()?;
         let found = self.contents()?;
+        if shown.is_some_and(|shown| shown != found) {
+            return Err("opened for writing it shows something else than read-only".to_owned());
+        }
         self.oracle.settle(&found)?;
         self.coverage.note("recoveries", 1);
         Ok(())
+    }
+
+    /// Everything that the database shows to somebody who may not change it, and does not.
+    fn read_only(&mut self) -> Result<Vec<Entries>, Failure> {
+        let files = files_of(&self.disk).map_err(|error| error.to_string())?;
+        let open = || {
+            let environment = Environment::manual(Arc::new(self.disk.clone()));
+            Db::open_read_only_in(environment, DIRECTORY, self.options.clone()).map_err(failed)
+        };
+        let (db, another) = (open()?, open()?);
+        let names = db.keyspace_names().into_iter();
+        let keyspaces: Result<Vec<_>, _> = names.map(|name| db.keyspace(&name)).collect();
+        let found = contents(&keyspaces.map_err(failed)?)?;
+        match (
+            db.put(b"key", b"value"),
+            db.flush(),
+            db.create_keyspace("new", appending(&mut self.chance)),
+        ) {
+            (Err(Error::ReadOnly), Err(Error::ReadOnly), Err(Error::ReadOnly)) => {}
+            other => return Err(format!("read-only it takes writes: {other:?}")),
+        }
+        if another.get(&self.key).map_err(failed)?.as_deref()
+            != found[0].get(&self.key).map(Vec::as_slice)
+        {
+            return Err("two read-only openings show different things".to_owned());
+        }
+        db.close().map_err(failed)?;
+        drop(another);
+        if files_of(&self.disk).map_err(|error| error.to_string())? != files {
+            return Err("opening read-only changed a file".to_owned());
+        }
+        self.coverage.note("read_only", 1);
+        Ok(found)
     }
 
     /// Closes the database. Who holds a handle is told so; who holds a cursor reads on.
@@ -301,6 +354,8 @@ impl World {
             Err(Error::Closed) => {}
             other => return Err(format!("a closed database answers {other:?}")),
         }
+        self.refuse_sessions_closed()?;
+        self.follower_after_end();
         self.snapshots.clear();
         self.keyspaces.clear();
         for mut walk in std::mem::take(&mut self.walks) {
@@ -311,7 +366,7 @@ impl World {
     }
 
     /// Everything that scans find, by keyspace.
-    fn contents(&self) -> Result<Vec<Entries>, Failure> {
+    pub(super) fn contents(&self) -> Result<Vec<Entries>, Failure> {
         contents(&self.keyspaces)
     }
 
@@ -320,6 +375,7 @@ impl World {
         for (at, found) in self.contents()?.iter().enumerate() {
             self.oracle.check(at, found).map_err(|failure| format!("at the end: {failure}"))?;
         }
+        self.follow_to_the_end().map_err(|failure| format!("at the end: {failure}"))?;
         self.db().verify().map_err(failed)?;
         self.coverage.add(&self.db().stats());
         while !self.pins.is_empty() {

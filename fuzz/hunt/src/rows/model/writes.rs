@@ -19,7 +19,7 @@ const MERGED_BYTES_MAX: usize = 2000;
 
 impl World {
     /// Options of a write, and whether it goes to the log.
-    fn durability(&mut self) -> (WriteOptions, bool) {
+    pub(super) fn durability(&mut self) -> (WriteOptions, bool) {
         let durability = match self.chance.below(24) {
             0 => Some(Durability::Sync),
             1 => Some(Durability::Buffered),
@@ -90,6 +90,8 @@ impl World {
         for piece in changes.chunks(changes.len().div_ceil(pieces).max(1)) {
             paths.push(self.sorted_file(piece).map_err(failed)?);
         }
+        // What an ingest brought is read when it is told: nothing may have come between.
+        self.follow_to_the_end()?;
         let mut options = IngestOptions::default();
         (options.verify, options.copy) = (self.chance.one_in(2), self.chance.one_in(3));
         self.keyspaces[at].ingest(&paths, &options).map_err(failed)?;
@@ -97,6 +99,7 @@ impl World {
         if !changes.is_empty() {
             self.oracle.write(changes, true);
             self.coverage.note("ingests", 1);
+            self.follow_to_the_end()?;
         }
         Ok(())
     }
