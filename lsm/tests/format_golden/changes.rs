@@ -9,7 +9,7 @@ use crate::log::operations;
 pub struct Changes {
     pub files: usize,
     /// By kind.
-    pub frames: [usize; 5],
+    pub frames: [usize; 6],
     /// The operations of all batches.
     pub entries: Vec<Entry>,
 }
@@ -52,7 +52,7 @@ pub fn change_file(first: u64, bytes: &[u8], met: &mut Changes) {
                 }
                 files.end();
             }
-            4 => assert!(length == 0 && told > 0),
+            4 | 5 => assert!(length == 0 && told > 0),
             other => panic!("frame of kind {other}"),
         }
         (last, count) = (Some(sequence + u64::from(told) - 1), count + 1);
