@@ -143,7 +143,7 @@ fn assert_later(files: &Files, is_exact: impl Fn(&Contents)) {
     assert!(found.log.entries.iter().any(|entry| entry.kind == 3), "no operand in the log");
     let of_dropped = |keyspace| found.manifest.dropped.contains(keyspace);
     assert!(found.log.entries.iter().any(|entry| of_dropped(&entry.keyspace)));
-    let [_, batches, ingests, ends, _] = found.changes.frames;
+    let [_, batches, ingests, ends, ..] = found.changes.frames;
     assert!(batches > 100 && ingests > 0 && ends == found.changes.files && ends > 1);
 }
 
